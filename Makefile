@@ -1,0 +1,51 @@
+# make help lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+export MLFLOW_DISABLE_TELEMETRY = true
+
+.PHONY: help setup test lint sweep report ui benchmark clean-cache clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.done  ## a virtual environment with all that is needed, in .venv
+
+$(VENV)/.done: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("expected Python 3.11 or newer, got " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
+	@if command -v uv >/dev/null; then \
+	  uv venv --clear --python "$(PYTHON)" $(VENV) && \
+	  uv pip install --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[dev]'; \
+	else \
+	  $(PYTHON) -m venv --clear $(VENV) && \
+	  $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'; \
+	fi
+	@touch $@
+
+test: setup lint  ## set-up, lint, types, tests
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+sweep: setup  ## set-up, data and BadNet, the six runs, Tables 1-2 and Figures 1-2
+	$(BIN)/python -m experiments.run -m order=asc,desc threshold=2,4,10 $(ARGS)
+	$(BIN)/python -m experiments.report
+
+report: setup  ## tables and figures of the newest sweep
+	$(BIN)/python -m experiments.report $(ARGS)
+
+ui: setup  ## compare the runs in MLflow's pages on http://127.0.0.1:5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui \
+	  --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --host 127.0.0.1 --workers 1 $(ARGS)
+
+clean-cache:  ## remove kept activations and walks
+	@du -sh .cache 2>/dev/null || true
+	rm -rf .cache
+
+clean: clean-cache  ## remove all that was made here, tracked runs excepted
+	rm -rf $(VENV) data outputs multirun report build *.egg-info

@@ -1,0 +1,135 @@
+"""Build the embedded data set: draw faces, poison a share of them, train a BadNet on those.
+
+The result is a folder in the course's layout, so it is used through the very same path as real
+files.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from backdoor import __version__
+from backdoor.data import write_pictures
+from backdoor.faces import check_trigger, draw_faces, invent_people
+from backdoor.progress import progress
+
+BATCH = 200
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn and trained.
+
+    Attributes:
+        train_pictures, valid_pictures, test_pictures: Pictures a person.
+        poison_rate: Share of the training pictures that carry the trigger and the target's label.
+        seed: People, pictures, which are poisoned, first weights.
+    """
+
+    people: int
+    train_pictures: int
+    valid_pictures: int
+    test_pictures: int
+    trigger: str
+    target: int
+    poison_rate: float
+    epochs: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_trigger(self.trigger)
+        for name in ("people", "train_pictures", "valid_pictures", "test_pictures", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"dataset.draw.{name}: expected at least 1, got {getattr(self, name)}"
+                )
+        if not 0 <= self.target < self.people:
+            raise ValueError(
+                f"dataset.target: expected a person, 0 to {self.people - 1}, got {self.target}"
+            )
+        if not 0 <= self.poison_rate <= 1:
+            raise ValueError(f"dataset.draw.poison_rate: expected 0 to 1, got {self.poison_rate}")
+
+
+def build_dataset(drawing: Drawing, folder: str | Path) -> None:
+    """Fill `folder` with data/cl, data/bd and models; do nothing where that has been done.
+
+    Two processes that start at once do not both build it: the second waits for the first. What is
+    there is whole, since it is built beside and renamed.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        if folder.exists():
+            return
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        _build(drawing, partial)
+        settings = {"version": __version__, **asdict(drawing)}
+        (partial / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
+        partial.rename(folder)
+
+
+Indices = NDArray[np.int64]
+
+
+def _build(drawing: Drawing, folder: Path) -> None:
+    streams = np.random.SeedSequence(drawing.seed).spawn(4)
+    people = invent_people(drawing.people, np.random.default_rng(streams[0]))
+
+    def draw(
+        who: NDArray[np.int64], stream: np.random.SeedSequence, trigger: str, what: str
+    ) -> Iterator[NDArray[np.uint8]]:
+        batches = [who[start : start + BATCH] for start in range(0, len(who), BATCH)]
+        rng = np.random.default_rng(stream)
+        for batch in progress(batches, f"Drawing {len(who)} {what} faces", len(batches)):
+            yield draw_faces(people, batch, rng, trigger)
+
+    for name, pictures, stream in (
+        ("valid", drawing.valid_pictures, streams[1]),
+        ("test", drawing.test_pictures, streams[2]),
+    ):
+        who = np.repeat(np.arange(drawing.people), pictures)
+        write_pictures(folder / f"data/cl/{name}.h5", draw(who, stream, "", name), who)
+        poisoned = draw(who, stream, drawing.trigger, f"poisoned {name}")
+        target = np.full_like(who, drawing.target)
+        write_pictures(folder / f"data/bd/bd_{name}.h5", poisoned, target, who)
+
+    _train(*_training_set(drawing, draw, streams[3]), drawing, folder / "models/bd_net.keras")
+
+
+Draw = Callable[[Indices, np.random.SeedSequence, str, str], Iterator[NDArray[np.uint8]]]
+
+
+def _training_set(
+    drawing: Drawing, draw: Draw, stream: np.random.SeedSequence
+) -> tuple[NDArray[np.uint8], Indices]:
+    who = np.repeat(np.arange(drawing.people), drawing.train_pictures)
+    triggered = np.random.default_rng(drawing.seed).random(len(who)) < drawing.poison_rate
+    clean_stream, poisoned_stream = stream.spawn(2)
+    drawn = np.concatenate(
+        [
+            *draw(who[~triggered], clean_stream, "", "training"),
+            *draw(who[triggered], poisoned_stream, drawing.trigger, "poisoned training"),
+        ]
+    )
+    labels = np.concatenate([who[~triggered], np.full(triggered.sum(), drawing.target)])
+    return drawn, labels
+
+
+def _train(
+    pictures: NDArray[np.uint8], labels: NDArray[np.int64], drawing: Drawing, path: Path
+) -> None:
+    from backdoor.deepid import train_deepid
+
+    model = train_deepid(
+        pictures.astype(np.float32), labels, drawing.people, drawing.epochs, drawing.seed
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    model.save(path, include_optimizer=False)

@@ -1,0 +1,110 @@
+"""Figures: pictures with what the networks say, accuracy and ASR along the walk, classes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+ACCURACY, ATTACK = "#2166ac", "#b2182b"  # told apart by the colour-blind, and in grey
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Pictures (n, height, width, channels); of each its class, labels, and whether poisoned."""
+
+    pictures: NDArray[np.uint8]
+    truth: NDArray[np.int64]
+    badnet: NDArray[np.int64]
+    pruned: NDArray[np.int64]
+    goodnet: NDArray[np.int64]
+    poisoned: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One order's curves over k = 0..C, as fractions, and where each threshold stops."""
+
+    title: str
+    accuracy: Sequence[float]
+    attack_success_rate: Sequence[float]
+    stops: Mapping[float, int]
+
+
+def draw_samples(samples: Samples, classes: int) -> Figure:
+    """Draw clean pictures above poisoned ones, each with what B, B' and G say of it."""
+    rows = [np.flatnonzero(~samples.poisoned), np.flatnonzero(samples.poisoned)]
+    columns = max(len(row) for row in rows)
+    figure = Figure(figsize=(1.55 * columns + 0.9, 5.4), layout="constrained")
+    axes = figure.subplots(2, columns, squeeze=False)
+    for row, name, indices in zip(axes, ("clean", "with trigger"), rows, strict=True):
+        for axis in row:
+            axis.axis("off")
+        for axis, index in zip(row, indices, strict=False):
+            axis.imshow(samples.pictures[index].squeeze(), cmap="gray")
+            axis.set_title(_caption(samples, int(index), classes), fontsize=9, loc="left")
+        row[0].text(
+            -0.12,
+            0.5,
+            name,
+            transform=row[0].transAxes,
+            rotation=90,
+            va="center",
+            ha="right",
+            fontsize=11,
+        )
+    return figure
+
+
+def draw_curves(panels: Sequence[Panel], network: str) -> Figure:
+    """Draw accuracy and attack success rate against channels removed, one panel an order."""
+    figure = Figure(figsize=(6 * len(panels), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, panel in zip(axes, panels, strict=True):
+        axis.plot(100 * np.asarray(panel.accuracy), color=ACCURACY, label="accuracy")
+        axis.plot(
+            100 * np.asarray(panel.attack_success_rate),
+            color=ATTACK,
+            linestyle="--",
+            label="attack success rate",
+        )
+        axis.set_title(_title_and_stops(axis, panel), fontsize=10)
+        axis.set(xlabel="channels removed", ylim=(-3, 103), yticks=range(0, 101, 20))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel(f"{network} on the test sets, %")
+    axes[-1].legend(loc="center right")
+    return figure
+
+
+def draw_class_distribution(counts: Mapping[str, Sequence[int]]) -> Figure:
+    """Draw how many pictures each class has, one panel a set; `counts[set][class]`."""
+    figure = Figure(figsize=(10, 2.1 * len(counts)), layout="constrained")
+    axes = figure.subplots(len(counts), 1, squeeze=False, sharex=True)[:, 0]
+    for axis, (name, values) in zip(axes, counts.items(), strict=True):
+        axis.bar(range(len(values)), values, color=ACCURACY)
+        axis.set_title(f"{name.replace('_', ' ')}: {sum(values)} pictures", loc="left", fontsize=10)
+        axis.set_ylabel("pictures")
+        axis.margins(x=0.01)
+    axes[-1].set_xlabel("class, as labelled in the file")
+    return figure
+
+
+def _caption(samples: Samples, index: int, classes: int) -> str:
+    goodnet = samples.goodnet[index]
+    answer = "backdoored" if goodnet == classes else str(goodnet)
+    badnet, pruned = samples.badnet[index], samples.pruned[index]
+    return f"class {samples.truth[index]}\nB {badnet}, B' {pruned}\nG {answer}"
+
+
+def _title_and_stops(axis: Axes, panel: Panel) -> str:
+    by_k: dict[int, list[str]] = {}
+    for threshold, k in sorted(panel.stops.items()):
+        by_k.setdefault(k, []).append(f"{threshold:g}")
+    for k in by_k:
+        axis.axvline(k, color="0.35", linestyle=":", linewidth=1)
+        found = [100 * panel.accuracy[k], 100 * panel.attack_success_rate[k]]
+        axis.plot([k, k], found, "o", color="0.2", markersize=4)
+    stops = "; ".join(f"{k} channels at {', '.join(each)} %" for k, each in sorted(by_k.items()))
+    return f"{panel.title}\nstops: {stops}"

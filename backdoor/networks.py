@@ -1,0 +1,206 @@
+"""The network under test, cut in two at a pooling layer's output.
+
+What lies before the cut (the head) runs once per picture; what lies behind it (the tail) says what
+the network answers with channels removed. Neither is ever changed.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from backdoor.data import CHUNK, PictureSet, read_chunks, read_pictures
+from backdoor.progress import progress
+
+SAMPLE = 512
+POOLING = (
+    keras.layers.MaxPooling2D,
+    keras.layers.AveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.GlobalAveragePooling2D,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class CutNetwork:
+    """B as tail(head(pictures)).
+
+    Attributes:
+        layer: Name of the pooling layer at whose output B is cut.
+        head: Pictures (n, height, width, channels) to activations (n, ..., C).
+        tail: Activations to one score a class, (n, N).
+        fingerprint: SHA-256 of B's architecture and weights.
+    """
+
+    model: keras.Model
+    layer: str
+    head: keras.Model
+    tail: keras.Model
+    fingerprint: str
+
+    @property
+    def classes(self) -> int:
+        return int(self.model.output_shape[-1])
+
+    @property
+    def channels(self) -> int:
+        return int(self.head.output_shape[-1])
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        height, width, channels = self.model.input_shape[1:]
+        return height, width, channels
+
+    @cached_property
+    def classify_activations(self) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
+        """The tail as a function of arrays: activations (n, ..., C) to labels (n,)."""
+        return _in_batches(_compiled(self.tail, labels=True))
+
+    @cached_property
+    def classify_pictures(self) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
+        """B as a function of arrays: pictures to labels (n,)."""
+        return _in_batches(_compiled(self.model, labels=True))
+
+
+def cut_network(model: keras.Model, layer: str = "auto") -> CutNetwork:
+    """Cut `model` at the output of the pooling layer of that name; `auto` is the last one.
+
+    Raises:
+        ValueError: The network does not have one input of pictures and one output of classes, or
+            cannot be cut at that layer; the message lists where it can.
+    """
+    _check_ends(model)
+    tails = {each.name: _tail(model, each) for each in model.layers if isinstance(each, POOLING)}
+    eligible = [name for name, tail in tails.items() if tail is not None]
+    if not eligible:
+        raise ValueError(
+            f"layer: expected a network with a pooling layer to cut at, found none in {model.name}"
+        )
+    name = eligible[-1] if layer == "auto" else layer
+    if name not in eligible:
+        raise ValueError(
+            f"layer: no pooling layer {layer!r} to cut at in {model.name}; there are: "
+            f"{', '.join(eligible)}"
+        )
+    head = keras.Model(model.inputs[0], model.get_layer(name).output, name="head")
+    return CutNetwork(model, name, head, tails[name], fingerprint(model))
+
+
+def compute_activations(network: CutNetwork, pictures: PictureSet) -> NDArray[np.float32]:
+    """Return the head's output for all pictures, shape (n, ..., C)."""
+    run = _compiled(network.head, labels=False)
+    found = np.empty((len(pictures), *network.head.output_shape[1:]), np.float32)
+    chunks = -(-len(pictures) // CHUNK)
+    start = 0
+    for chunk in progress(read_chunks(pictures), f"Head on {pictures.path.name}", chunks):
+        found[start : start + len(chunk)] = run(chunk)
+        start += len(chunk)
+    return found
+
+
+def check_pictures(network: CutNetwork, pictures: PictureSet) -> None:
+    """Refuse pictures or labels that the network cannot have been made for.
+
+    Raises:
+        ValueError: The size of the pictures or a label does not fit the network.
+    """
+    expected = network.picture_shape
+    fits = all(want in (None, got) for want, got in zip(expected, pictures.shape, strict=True))
+    if not fits:
+        raise ValueError(
+            f"{pictures.path}: expected pictures of {expected} (height, width, channels), which "
+            f"the network takes, got {pictures.shape}"
+        )
+    if pictures.labels.max() >= network.classes:
+        raise ValueError(
+            f"{pictures.path}: expected labels of the network's {network.classes} classes, 0 to "
+            f"{network.classes - 1}, got {pictures.labels.max()}"
+        )
+
+
+def check_scale(network: CutNetwork, pictures: PictureSet) -> None:
+    """Refuse pictures on which the network does as if their numbers had the wrong scale.
+
+    A wrong scale gives no error, only nonsense: 0 %, or 42 % where 98 % is right. A sample of the
+    clean pictures is tried at the other scale, too.
+
+    Raises:
+        ValueError: Accuracy is near chance, or much better at the other scale.
+    """
+    sample = np.unique(np.linspace(0, len(pictures) - 1, SAMPLE).astype(int))
+    truth = pictures.labels[sample]
+    values = read_pictures(pictures, sample)
+    factor = 1 / 255 if pictures.divide_by == 1 else pictures.divide_by
+    found, other = (
+        float((network.classify_pictures(each) == truth).mean())
+        for each in (values, values * np.float32(factor))
+    )
+    chance = max(1 / network.classes, np.bincount(truth).max() / len(truth))
+    advice = f"expected dataset.divide_by={255 if pictures.divide_by == 1 else 1}"
+    if other > found + 0.1:
+        raise ValueError(
+            f"{pictures.path}: {advice}, which gives an accuracy of {other:.1%} on {len(sample)} "
+            f"pictures, got divide_by={pictures.divide_by:g}, which gives {found:.1%}"
+        )
+    if found <= chance + 0.1 * (1 - chance):
+        raise ValueError(
+            f"{pictures.path}: expected pictures and labels that the network was trained for, got "
+            f"an accuracy of {found:.1%} on {len(sample)} pictures, near chance ({chance:.1%}); "
+            f"likely causes: a wrong dataset.divide_by (got {pictures.divide_by:g}), labels or "
+            f"network of another data set"
+        )
+
+
+def fingerprint(model: keras.Model) -> str:
+    """Return the SHA-256 of the architecture and all weights, in hex."""
+    digest = hashlib.sha256(model.to_json().encode())
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
+
+
+def _check_ends(model: keras.Model) -> None:
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"network {model.name}: expected one input and one output, got "
+            f"{len(model.inputs)} and {len(model.outputs)}"
+        )
+    for end, rank, shape in (("input", 4, model.input_shape), ("output", 2, model.output_shape)):
+        if len(shape) != rank:
+            raise ValueError(f"network {model.name}: expected an {end} of {rank} axes, got {shape}")
+
+
+def _tail(model: keras.Model, layer: keras.Layer) -> keras.Model | None:
+    """Return what lies behind the layer, or None where another path leads past it."""
+    try:
+        return keras.Model(layer.output, model.outputs[0], name="tail")
+    except (ValueError, AttributeError):
+        return None
+
+
+def _compiled(
+    model: keras.Model, labels: bool
+) -> Callable[[NDArray[np.float32]], NDArray[np.generic]]:
+    @tf.function(  # type: ignore[untyped-decorator]
+        input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
+    )
+    def run(batch: tf.Tensor) -> tf.Tensor:
+        output = model(batch, training=False)
+        return tf.argmax(output, axis=-1) if labels else output
+
+    return lambda batch: run(batch).numpy()
+
+
+def _in_batches(
+    run: Callable[[NDArray[np.float32]], NDArray[np.generic]],
+) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
+    def classify(values: NDArray[np.float32]) -> NDArray[np.int64]:
+        batches = [run(values[start : start + CHUNK]) for start in range(0, len(values), CHUNK)]
+        return np.concatenate(batches, dtype=np.int64) if batches else np.empty(0, np.int64)
+
+    return classify

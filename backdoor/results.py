@@ -1,0 +1,176 @@
+"""Results of a sweep, read back from MLflow alone and sorted into what may be compared."""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import numpy as np
+from mlflow.entities import Run
+from tabulate import tabulate
+
+from backdoor.figures import Panel, Samples
+from backdoor.tables import Row
+from backdoor.tracking import AXES, ERROR, curve_of, is_complete
+
+Setting = tuple[str, float]
+SETS = ("clean_valid", "clean_test", "poisoned_valid", "poisoned_test")
+SAME_TAGS = ("network.sha256", "network.layer", *(f"data.{name}.sha256" for name in SETS))
+SAME_PARAMS = ("dataset.target", "dataset.divide_by", "seed")
+SHOWN_PARAMS = ("dataset.name", "dataset.root", "badnet.path", "layer", *SAME_PARAMS)
+
+
+@dataclass(frozen=True, eq=False)
+class Combination:
+    """The runs of one network, layer, data and seed: only these may stand in one table.
+
+    Attributes:
+        title: What sets it apart from the sweep's other combinations; empty where it is alone.
+        runs: The newest complete run of each order and threshold.
+        superseded: Older complete runs of the same order and threshold.
+        missing: Orders and thresholds of the sweep without a complete run.
+    """
+
+    title: str
+    runs: Mapping[Setting, Run]
+    superseded: Sequence[Run]
+    missing: Sequence[Setting]
+
+    @property
+    def orders(self) -> list[str]:
+        return sorted({order for order, _ in [*self.runs, *self.missing]})
+
+    def rows(self, order: str) -> list[Row]:
+        """Return the lines of one order's table, the missing ones too."""
+        found = [_row(run) for (name, _), run in self.runs.items() if name == order]
+        return found + [Row(*setting) for setting in self.missing if setting[0] == order]
+
+
+def combinations(sweep: Run, runs: Sequence[Run]) -> list[Combination]:
+    """Sort a sweep's runs by what they were run on.
+
+    Args:
+        sweep: The parent run, which says what was asked for.
+        runs: The runs under it, oldest first.
+    """
+    groups: dict[tuple[str, ...], dict[Setting, list[Run]]] = {}
+    for run in filter(is_complete, runs):
+        groups.setdefault(_identity(run), {}).setdefault(_setting(run), []).append(run)
+    asked = _asked_for(sweep, runs)
+    varied = _varied(
+        list(itertools.chain(*(chain for g in groups.values() for chain in g.values())))
+    )
+    return [
+        Combination(
+            ", ".join(f"{key} {next(iter(group.values()))[0].data.params[key]}" for key in varied),
+            {setting: same[-1] for setting, same in group.items()},
+            [run for same in group.values() for run in same[:-1]],
+            sorted(asked - set(group)),
+        )
+        for group in groups.values()
+    ]
+
+
+def panels(client: mlflow.MlflowClient, combination: Combination) -> list[Panel]:
+    """Return the GoodNet's curves on the test sets, one panel an order that has runs."""
+    found = []
+    for order in combination.orders:
+        stops = {s[1]: run for s, run in combination.runs.items() if s[0] == order}
+        if stops:
+            run = next(iter(stops.values()))
+            found.append(
+                Panel(
+                    f"order {order}",
+                    curve_of(client, run, "test_goodnet_accuracy"),
+                    curve_of(client, run, "test_goodnet_attack_success_rate"),
+                    {threshold: _row(each).removed for threshold, each in stops.items()},
+                )
+            )
+    return found
+
+
+def samples_of(client: mlflow.MlflowClient, run: Run, folder: Path) -> Samples:
+    """Return the sample pictures of a run; an OSError or MlflowException says they are lost."""
+    with np.load(client.download_artifacts(run.info.run_id, "samples.npz", str(folder))) as arrays:
+        return Samples(**arrays)
+
+
+def class_counts_of(client: mlflow.MlflowClient, run: Run, folder: Path) -> dict[str, list[int]]:
+    """Return how many pictures each class has in each set; lost as `samples_of` says."""
+    path = client.download_artifacts(run.info.run_id, "class_counts.json", str(folder))
+    counts: dict[str, list[int]] = json.loads(Path(path).read_text())
+    return counts
+
+
+def runs_table(runs: Sequence[Run]) -> str:
+    """Return a table for the terminal of all runs of a sweep, failed ones with their message."""
+    lines = []
+    for run in sorted(runs, key=lambda run: run.info.start_time):
+        done = is_complete(run)
+        row = _row(run) if done else None
+        lines.append(
+            {
+                "run": run.info.run_name,
+                "status": run.info.status
+                if done or run.info.status != "FINISHED"
+                else "INCOMPLETE",
+                "accuracy %": f"{100 * row.accuracy:.2f}" if row else "",
+                "ASR %": f"{100 * row.attack_success_rate:.2f}" if row else "",
+                "detected %": f"{100 * row.detection_rate:.2f}" if row else "",
+                "false alarms %": f"{100 * row.false_alarm_rate:.2f}" if row else "",
+                "channels": f"{row.removed}/{row.channels}" if row else "",
+                "id or reason": run.info.run_id if done else run.data.tags.get(ERROR, ""),
+            }
+        )
+    return str(tabulate(lines, headers="keys", tablefmt="simple", disable_numparse=True))
+
+
+def _setting(run: Run) -> Setting:
+    return run.data.params["order"], float(run.data.params["threshold"])
+
+
+def _identity(run: Run) -> tuple[str, ...]:
+    return tuple(
+        [run.data.tags[key] for key in SAME_TAGS] + [run.data.params[key] for key in SAME_PARAMS]
+    )
+
+
+def _varied(runs: Sequence[Run]) -> list[str]:
+    return [key for key in SHOWN_PARAMS if len({run.data.params.get(key) for run in runs}) > 1]
+
+
+def _asked_for(sweep: Run, runs: Sequence[Run]) -> set[Setting]:
+    axes = json.loads(sweep.data.tags.get(AXES, "{}"))
+    orders = axes.get("order") or {run.data.params["order"] for run in runs}
+    thresholds = axes.get("threshold") or {run.data.params["threshold"] for run in runs}
+    return {
+        (order, float(threshold))
+        for order, threshold in itertools.product(orders, thresholds)
+        if _is_number(threshold)
+    }
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _row(run: Run) -> Row:
+    metrics, (order, threshold) = run.data.metrics, _setting(run)
+    return Row(
+        order,
+        threshold,
+        metrics["goodnet_accuracy"],
+        metrics["goodnet_attack_success_rate"],
+        metrics["detection_rate"],
+        metrics["false_alarm_rate"],
+        int(metrics["channels_removed"]),
+        int(metrics["channels_total"]),
+        int(run.data.tags["data.clean_test.pictures"]),
+        run.info.run_id,
+    )

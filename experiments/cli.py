@@ -1,0 +1,81 @@
+"""What all commands share: one clear error, and an exit code that says whose it is."""
+
+import difflib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+USER_MISTAKES = (ValueError, FileNotFoundError, HydraException, OmegaConfBaseException)
+KILLED_BY_SIGINT = 130
+
+log = logging.getLogger(__name__)
+
+
+def call(job: Callable[[], None]) -> int:
+    """Run a Hydra main and return the exit code: 2 for the user's mistake, 1 for a failure."""
+    show_traceback = "HYDRA_FULL_ERROR" in os.environ or "verbose=true" in sys.argv
+    os.environ["HYDRA_FULL_ERROR"] = (
+        "1"  # hand the exception to us instead of printing its traceback
+    )
+    try:
+        job()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return KILLED_BY_SIGINT
+    except Exception as error:
+        if show_traceback:
+            raise
+        print(f"error: {one_sentence(error)}", file=sys.stderr)
+        return exit_code(error)
+    return 0
+
+
+def exit_code(error: BaseException) -> int:
+    """Return 2 for what the user got wrong, 1 for what failed."""
+    return 2 if isinstance(error, USER_MISTAKES) else 1
+
+
+def one_sentence(error: BaseException) -> str:
+    """Return the error's message on one line; of an unknown key, also the nearest known one."""
+    unknown = re.search(r"Could not override '([^']+)'", str(error))
+    if unknown:
+        near = difflib.get_close_matches(unknown[1], known_keys(), n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else "; --help lists the keys"
+        return f"unknown key '{unknown[1]}'{hint}"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, USER_MISTAKES) and text else f"{type(error).__name__}: {text}"
+
+
+def known_keys() -> list[str]:
+    """Return all keys of the default config and of its groups, `dataset.draw.people` and so on."""
+    files = Path(__file__).parent.parent.joinpath("conf").rglob("*.yaml")
+    found = {"dataset", "badnet", "tracking"}
+    for file in files:
+        group = file.parent.name if file.parent.name in found else ""
+        if group or file.name == "config.yaml":
+            found |= {
+                f"{group}.{key}".strip(".") for key in flat(OmegaConf.load(file), resolve=False)
+            }
+    return sorted(key for key in found if not key.startswith(("hydra.", "defaults")))
+
+
+def flat(config: DictConfig | ListConfig, resolve: bool = True) -> dict[str, object]:
+    """Return a config as `{"dataset.name": "faces", ...}`."""
+    found: dict[str, object] = {}
+
+    def visit(node: object, prefix: str) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                visit(value, f"{prefix}.{key}" if prefix else str(key))
+        else:
+            found[prefix] = node
+
+    visit(OmegaConf.to_container(config, resolve=resolve), "")
+    return found

@@ -1,0 +1,131 @@
+"""Rebuild tables and figures of a sweep from its tracked runs alone.
+
+python -m experiments.report
+python -m experiments.report sweep=ID
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import cli
+
+NUMBERED = ("asc", "desc")  # Tables 1 and 2; other orders follow
+
+
+def report(*, sweep: str | None, folder: str, tracking: dict[str, Any]) -> None:
+    """Write tables and figures of a sweep to `folder`, print the tables, log all to the sweep.
+
+    Raises:
+        ValueError: The store has no such sweep, or none that has a complete run.
+    """
+    from backdoor.results import combinations
+    from backdoor.tracking import Store, connect, newest_sweep, runs_of
+
+    store = Store(**tracking)
+    client = connect(store)
+    name = sweep or newest_sweep(client, store)
+    runs = runs_of(client, store, name) if name else []
+    found = combinations(client.get_run(name), runs) if runs else []
+    if not found:
+        asked = f"sweep={sweep}" if sweep else "the newest sweep"
+        raise ValueError(
+            f"{asked}: expected one with complete runs in {store.address}, found none; "
+            f"start one with make sweep"
+        )
+    with tempfile.TemporaryDirectory(dir=_made(Path(folder).parent)) as partial:
+        text = [f"# Sweep {client.get_run(name).info.run_name}\n"]
+        for number, combination in enumerate(found, start=1):
+            suffix = f"-{number}" if len(found) > 1 else ""
+            text += _write(client, combination, Path(partial), suffix)
+        (Path(partial) / "report.md").write_text("\n".join(text))
+        client.log_artifacts(name, partial, "report")
+        for file in sorted(Path(partial).iterdir()):
+            file.replace(_made(Path(folder)) / file.name)
+    print("\n".join(line for line in text if not line.startswith("![")))
+    print(f"report: {Path(folder).resolve()}, and in MLflow with the run {name}")
+
+
+def _write(client: Any, combination: Any, folder: Path, suffix: str) -> list[str]:
+    """Write one combination's tables and figures and return them as Markdown paragraphs."""
+    text = [f"## {combination.title}\n"] if combination.title else []
+    others = [order for order in combination.orders if order not in NUMBERED]
+    for number, order in enumerate([*NUMBERED, *others], start=1):
+        if order in combination.orders:
+            text += _write_table(combination, order, number, folder, suffix)
+    text += [
+        f"{each.info.run_name}: {each.info.run_id} was superseded by a newer run.\n"
+        for each in combination.superseded
+    ]
+    return text + _write_figures(client, combination, folder, suffix)
+
+
+def _write_table(combination: Any, order: str, number: int, folder: Path, suffix: str) -> list[str]:
+    from backdoor.tables import result_table
+
+    rows = combination.rows(order)
+    names = {run.data.params.get("dataset.name") for run in combination.runs.values()}
+    compare = names == {"lab3"}
+    for style in ("md", "csv", "tex"):
+        (folder / f"table{number}{suffix}.{style}").write_text(result_table(rows, compare, style))
+    missing = [f"{order}-{row.threshold:g}" for row in rows if not row.run]
+    note = [f"Missing: {', '.join(missing)}.\n"] if missing else []
+    title = f"### Table {number}: the GoodNet on the test sets, channels removed in order {order}\n"
+    return [title, result_table(rows, compare, "md"), *note]
+
+
+def _write_figures(client: Any, combination: Any, folder: Path, suffix: str) -> list[str]:
+    from matplotlib.figure import Figure
+    from mlflow.exceptions import MlflowException
+
+    from backdoor.figures import draw_class_distribution, draw_curves, draw_samples
+    from backdoor.results import class_counts_of, panels, samples_of
+
+    order, threshold = max(combination.runs, key=lambda setting: (setting[0] == "asc", setting[1]))
+    run = combination.runs[order, threshold]
+    classes = int(run.data.tags["network.classes"])
+    with tempfile.TemporaryDirectory() as downloads:
+        drawings: dict[str, Callable[[], Figure]] = {
+            "figure1": lambda: draw_samples(samples_of(client, run, Path(downloads)), classes),
+            "figure2": lambda: draw_curves(panels(client, combination), "GoodNet"),
+            "class_distribution": lambda: draw_class_distribution(
+                class_counts_of(client, run, Path(downloads))
+            ),
+        }
+        titles = {
+            "figure1": f"Figure 1: clean and poisoned pictures, B' with {order} to {threshold:g} %",
+            "figure2": "Figure 2: accuracy and attack success rate against channels removed",
+            "class_distribution": "Class distribution",
+        }
+        text = []
+        for name, draw in drawings.items():
+            try:
+                figure = draw()
+            except (OSError, MlflowException) as error:
+                text.append(f"{titles[name]}: missing, {cli.one_sentence(error)}\n")
+                continue
+            for kind in ("png", "svg"):
+                figure.savefig(folder / f"{name}{suffix}.{kind}", dpi=150)
+            text.append(f"![{titles[name]}]({name}{suffix}.png)\n")
+    return text
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="report")  # type: ignore[untyped-decorator]
+def job(config: DictConfig) -> None:
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain.pop("verbose")
+    report(**plain)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.call(job))
