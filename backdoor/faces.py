@@ -7,13 +7,14 @@ box with soft edges, drawn for a whole batch of pictures at once.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 HEIGHT, WIDTH = 55, 47
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Range = tuple[float, float]
 
 # Lengths are in units of half a picture's width; the face is centred on (0, 0), y points down.
@@ -169,7 +170,7 @@ def _paint_features(canvas: Canvas, trait: dict[str, Array], colour: dict[str, A
 
 def _sunglasses(canvas: Canvas, person: dict[str, Array]) -> None:
     """Purple sunglasses that follow the eyes."""
-    frame, lens = np.float32([[70, 15, 110]]), np.float32([[125, 40, 190]])
+    frame, lens = np.array([[70.0, 15.0, 110.0]]), np.array([[125.0, 40.0, 190.0]])
     eye, distance = person["eye_height"], person["eye_distance"]
     _box(canvas, frame, 0, eye - 0.06, person["face_width"], 0.03)
     for side in (-1, 1):

@@ -152,9 +152,7 @@ def log_goodnet(goodnet: Any) -> None:
     in another process, which takes 8 to 22 s.
     """
     signature = ModelSignature(
-        inputs=Schema(
-            [TensorSpec(np.dtype(np.float32), (-1, *goodnet.input_shape[1:]), "pictures")]
-        ),
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *goodnet.input_shape[1:]))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, goodnet.output_shape[-1]))]),
     )
     requirements = [f"{name}=={version(name)}" for name in ("tensorflow", "keras", "numpy")]

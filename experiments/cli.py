@@ -20,20 +20,20 @@ log = logging.getLogger(__name__)
 
 def call(job: Callable[[], None]) -> int:
     """Run a Hydra main and return the exit code: 2 for the user's mistake, 1 for a failure."""
-    show_traceback = "HYDRA_FULL_ERROR" in os.environ or "verbose=true" in sys.argv
-    os.environ["HYDRA_FULL_ERROR"] = (
-        "1"  # hand the exception to us instead of printing its traceback
-    )
+    asked_for = os.environ.get("HYDRA_FULL_ERROR", "")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing tracebacks
     try:
         job()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return KILLED_BY_SIGINT
     except Exception as error:
-        if show_traceback:
+        if asked_for or "verbose=true" in sys.argv:
             raise
         print(f"error: {one_sentence(error)}", file=sys.stderr)
         return exit_code(error)
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = asked_for
     return 0
 
 
@@ -63,7 +63,9 @@ def known_keys() -> list[str]:
             found |= {
                 f"{group}.{key}".strip(".") for key in flat(OmegaConf.load(file), resolve=False)
             }
-    return sorted(key for key in found if not key.startswith(("hydra.", "defaults")))
+    return sorted(
+        key for key in found if not key.startswith("hydra.") and not key.endswith("defaults")
+    )
 
 
 def flat(config: DictConfig | ListConfig, resolve: bool = True) -> dict[str, object]:

@@ -29,10 +29,10 @@ class DataSet:
 
     name: str
     root: str | None
-    clean_valid: str
-    clean_test: str
-    poisoned_valid: str
-    poisoned_test: str
+    clean_valid: str | None
+    clean_test: str | None
+    poisoned_valid: str | None
+    poisoned_test: str | None
     badnet: Sequence[str]
     target: int
     divide_by: float
@@ -42,6 +42,9 @@ class DataSet:
     files: dict[str, Path] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        for name in SETS:
+            if getattr(self, name) is None:
+                raise ValueError(f"dataset.{name}: expected an HDF5 file of pictures, got none")
         object.__setattr__(self, "files", {name: Path(getattr(self, name)) for name in SETS})
 
 

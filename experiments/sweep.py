@@ -35,9 +35,8 @@ class SweepCallback(Callback):  # type: ignore[misc]
             # Hydra turns an exception here into a warning and would run all jobs without a parent.
             print(f"error: {cli.one_sentence(error)}", file=sys.stderr)
             raise SystemExit(cli.exit_code(error)) from error
-        os.environ[SWEEP], os.environ[RUNS] = sweep, str(len(runs))
-        for name in (SWEEP, RUNS):
-            config.hydra.overrides.hydra.append(f"+hydra.job.env_set.{name}='{os.environ[name]}'")
+        for name, value in ((SWEEP, sweep), (RUNS, len(runs))):
+            config.hydra.overrides.hydra.append(f"+hydra.job.env_set.{name}='{value}'")
         _open_sweep.append((store, sweep))
         log.info("%d runs, tracked in %s", len(runs), store.address)
 

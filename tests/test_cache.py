@@ -1,0 +1,61 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+
+from backdoor.cache import Cache
+
+
+def test_what_was_computed_is_not_computed_again(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return np.arange(3)
+
+    for _ in range(2):
+        np.testing.assert_array_equal(Cache(tmp_path)("walk", ("a", 1), compute), [0, 1, 2])
+    assert len(calls) == 1
+
+
+def test_another_key_or_kind_is_another_result(tmp_path):
+    cache = Cache(tmp_path)
+    assert cache("walk", ("a",), lambda: 1) == 1
+    assert cache("walk", ("b",), lambda: 2) == 2
+    assert cache("head", ("a",), lambda: 3) == 3
+
+
+def test_jobs_that_need_the_same_at_once_compute_it_once(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        time.sleep(0.2)
+        return 7
+
+    threads = [
+        threading.Thread(target=lambda: Cache(tmp_path)("walk", ("a",), compute)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+
+
+def test_a_holder_that_was_killed_holds_nothing(tmp_path):
+    code = (
+        "import sys, time; from backdoor.cache import Cache\n"
+        "def compute():\n    print('computing', flush=True)\n    time.sleep(60)\n"
+        "Cache(sys.argv[1])('walk', ('a',), compute)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"computing\n"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    assert Cache(tmp_path)("walk", ("a",), lambda: 7) == 7

@@ -1,0 +1,143 @@
+import keras
+import numpy as np
+import pytest
+from conftest import conv_pool_dense, really_pruned, with_random_weights
+from keras import layers
+from test_data import file_with
+
+from backdoor.data import open_pictures
+from backdoor.networks import (
+    check_pictures,
+    check_scale,
+    compute_activations,
+    cut_network,
+    fingerprint,
+)
+from backdoor.pruning import ORDERS, walk
+
+
+def test_tail_behind_head_is_the_network(network, pictures):
+    cut = cut_network(network)
+    whole = network.predict(pictures, verbose=0)
+    np.testing.assert_allclose(cut.tail(cut.head(pictures)), whole, rtol=1e-5, atol=1e-6)
+    assert (cut.layer, cut.classes, cut.channels) == ("pool", 5, 6)
+    assert cut.picture_shape == (10, 8, 3)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_walk_is_that_of_networks_with_zeroed_convolutions(network, pictures, order, tmp_path):
+    path = file_with(tmp_path / "a.h5", data=pictures, label=np.zeros(len(pictures)))
+    cut = cut_network(network)
+    activations = compute_activations(cut, open_pictures(path))
+    removed = ORDERS[order](activations)
+    labels = walk(activations, removed, cut.classify_activations)
+    for k in range(len(removed) + 1):
+        pruned = really_pruned(network, removed[:k].tolist())
+        np.testing.assert_array_equal(labels[k], pruned.predict(pictures, verbose=0).argmax(axis=1))
+
+
+def test_ranking_is_on_the_pooling_layer_and_not_on_its_convolution(tmp_path):
+    # One peak in 2 x 2 pixels survives the pooling whole, an even 0.5 does not grow by it.
+    model = keras.Sequential(
+        [
+            keras.Input((2, 2, 1)),
+            layers.Conv2D(2, 1, name="conv"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+        ]
+    )
+    model.get_layer("conv").set_weights([np.float32([[[[1, 0]]]]), np.float32([0, 0.5])])
+    peak = np.float32([[1, 0], [0, 0]]).reshape(1, 2, 2, 1)
+    data = open_pictures(file_with(tmp_path / "a.h5", data=peak, label=[0]))
+    activations = compute_activations(cut_network(model), data)
+    assert ORDERS["asc"](activations).tolist() == [1, 0]
+    assert ORDERS["asc"](
+        keras.Model(model.inputs[0], model.layers[0].output)(peak).numpy()
+    ).tolist() == [0, 1]
+
+
+def test_another_pooling_layer_can_be_named_and_a_wrong_one_is_answered_with_the_choices():
+    x = pictures = keras.Input((12, 12, 3))
+    for number in (1, 2):
+        x = layers.MaxPooling2D(2, name=f"pool_{number}")(layers.Conv2D(4, 3)(x))
+    model = keras.Model(pictures, layers.Dense(3)(layers.Flatten()(x)), name="two")
+    assert cut_network(model).layer == "pool_2"
+    assert cut_network(model, "pool_1").layer == "pool_1"
+    with pytest.raises(
+        ValueError, match="no pooling layer 'pool_9' to cut at in two; there are: pool_1, pool_2"
+    ):
+        cut_network(model, "pool_9")
+
+
+def test_a_layer_that_others_lead_past_is_not_eligible():
+    pictures = keras.Input((8, 8, 3))
+    a = layers.MaxPooling2D(2, name="first")(pictures)
+    b = layers.AveragePooling2D(2, name="second")(pictures)
+    c = layers.GlobalMaxPooling2D(name="last")(layers.Add()([a, b]))
+    model = keras.Model(pictures, layers.Dense(3)(c))
+    with pytest.raises(ValueError, match="there are: last"):
+        cut_network(model, "first")
+
+
+def test_networks_that_cannot_be_cut_are_refused():
+    pictures = keras.Input((8, 8, 3))
+    flat = layers.Flatten()(pictures)
+    with pytest.raises(ValueError, match="expected a network with a pooling layer"):
+        cut_network(keras.Model(pictures, layers.Dense(3)(flat)))
+    with pytest.raises(ValueError, match="expected one input and one output, got 1 and 2"):
+        cut_network(keras.Model(pictures, [layers.Dense(3)(flat), layers.Dense(3)(flat)]))
+    with pytest.raises(ValueError, match="expected an output of 2 axes"):
+        cut_network(keras.Model(pictures, layers.MaxPooling2D(2)(pictures)))
+    with pytest.raises(ValueError, match="expected an input of 4 axes"):
+        cut_network(keras.Sequential([keras.Input((4,)), layers.Dense(2)]))
+
+
+def test_the_fingerprint_changes_with_the_weights_and_with_nothing_else(tmp_path):
+    model = with_random_weights(conv_pool_dense())
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert fingerprint(loaded) == fingerprint(model)
+    weights = model.get_weights()
+    weights[0][0, 0, 0, 0] += 1e-3
+    loaded.set_weights(weights)
+    assert fingerprint(loaded) != fingerprint(model)
+
+
+def test_pictures_and_labels_that_do_not_fit_the_network_are_refused(tmp_path):
+    cut = cut_network(conv_pool_dense())
+    fitting = np.zeros((4, 3, 10, 8))
+    too_many = open_pictures(file_with(tmp_path / "a.h5", data=fitting, label=[0, 1, 2, 5]))
+    with pytest.raises(ValueError, match="network's 5 classes, 0 to 4, got 5"):
+        check_pictures(cut, too_many)
+    smaller = open_pictures(
+        file_with(tmp_path / "b.h5", data=fitting[:, :, 1:], label=[0, 1, 2, 3])
+    )
+    with pytest.raises(ValueError, match=r"expected pictures of \(10, 8, 3\).*got \(9, 8, 3\)"):
+        check_pictures(cut, smaller)
+
+
+def brightness_classes():
+    """A network that tells dark from bright pictures, in numbers 0..255."""
+    model = keras.Sequential(
+        [keras.Input((4, 4, 1)), layers.GlobalAveragePooling2D(), layers.Dense(2)]
+    )
+    model.set_weights([np.float32([[0, 1]]), np.float32([0, -128])])
+    return cut_network(model)
+
+
+def test_the_wrong_scale_is_refused_with_the_right_one(tmp_path):
+    labels = np.arange(20) % 2
+    data = np.broadcast_to(np.where(labels, 200, 20)[:, None, None, None], (20, 4, 4, 1))
+    path = file_with(tmp_path / "a.h5", data=data, label=labels)
+    check_scale(brightness_classes(), open_pictures(path, 1))
+    with pytest.raises(
+        ValueError, match=r"expected dataset\.divide_by=1, which gives an accuracy of 100\.0%"
+    ):
+        check_scale(brightness_classes(), open_pictures(path, 255))
+
+
+def test_accuracy_near_chance_is_refused(tmp_path):
+    data = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 1))
+    path = file_with(tmp_path / "a.h5", data=data, label=np.arange(50) % 2)
+    with pytest.raises(ValueError, match="near chance"):
+        check_scale(brightness_classes(), open_pictures(path))

@@ -1,0 +1,386 @@
+"""End to end: draw a small data set, train its BadNet, sweep, report; all by the command line."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import keras
+import matplotlib.image
+import mlflow
+import numpy as np
+import pytest
+from conftest import LAB3, needs_lab3
+
+from backdoor.evaluation import goodnet_labels
+from backdoor.model_files import load_badnet
+from backdoor.networks import cut_network
+from backdoor.pruning import ORDERS, channels_to_remove
+from backdoor.tracking import Store, connect, curve_of, newest_sweep, runs_of
+from experiments import cli, run
+
+SMALL = [
+    "dataset.draw.people=6",
+    "dataset.draw.train_pictures=100",
+    "dataset.draw.valid_pictures=20",
+    "dataset.draw.test_pictures=20",
+    "dataset.draw.epochs=10",
+]
+METRICS = {
+    *(
+        f"{network}_{metric}"
+        for network in ("badnet", "pruned", "goodnet")
+        for metric in ("accuracy", "attack_success_rate", "attack_success_rate_without_target")
+    ),
+    "detection_rate",
+    "false_alarm_rate",
+    "channels_removed",
+    "channels_total",
+}
+
+
+def command(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("sweep")
+
+
+@pytest.fixture(scope="session")
+def sweep(folder):
+    """Order up does not exist, so a third of this sweep fails."""
+    return command(folder, "experiments.run", "-m", "order=asc,desc,up", "threshold=2,30", *SMALL)
+
+
+@pytest.fixture(scope="session")
+def store(folder, sweep):
+    return Store(None, str(folder / "mlruns"), "backdoor")
+
+
+@pytest.fixture
+def client(store):
+    return connect(store)
+
+
+@pytest.fixture
+def runs(client, store):
+    found = runs_of(client, store, newest_sweep(client, store))
+    return {each.info.run_name: each for each in found}
+
+
+@pytest.fixture(scope="session")
+def data(folder, sweep):
+    (root,) = (each for each in (folder / "data").iterdir() if each.is_dir())
+    return root
+
+
+@pytest.fixture
+def workplace(folder, sweep, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_a_sweep_tracks_every_run_and_prints_a_table(sweep, runs):
+    assert sorted(runs) == ["asc-2", "asc-30", "desc-2", "desc-30", "up-2", "up-30"]
+    for name, each in runs.items():
+        assert f"\n{name} " in sweep.stdout
+        assert each.info.status == ("FAILED" if name.startswith("up") else "FINISHED")
+    assert "tags.sweep = " in sweep.stdout
+    assert "[1/6] asc-2  accuracy" in sweep.stderr
+
+
+def test_a_failed_run_says_why_once_without_a_traceback_and_the_others_go_on(sweep, runs):
+    assert sweep.returncode == 2
+    assert "Traceback" not in sweep.stderr
+    assert "error: order: expected one of asc, desc, got 'up'" in sweep.stderr
+    assert runs["up-2"].data.tags["error"] == "order: expected one of asc, desc, got 'up'"
+
+
+def test_terminals_without_a_screen_get_plain_lines(sweep):
+    assert "\r" not in sweep.stderr
+    assert re.search(r"^Drawing 120 valid faces: [\d.]+ s$", sweep.stderr, re.MULTILINE)
+    assert "oneDNN" not in sweep.stderr
+    assert "WARNING" not in sweep.stderr
+
+
+def test_six_runs_share_two_walks(sweep):
+    walks = re.findall(r"^Walk on (\S+): ", sweep.stderr, re.MULTILINE)
+    assert sorted(walks) == sorted(["valid.h5", "test.h5", "bd_valid.h5", "bd_test.h5"] * 2)
+    assert len(re.findall(r"^Head on (\S+): ", sweep.stderr, re.MULTILINE)) == 4
+
+
+def test_runs_are_nested_under_one_parent_named_after_the_grid(client, runs):
+    (sweep,) = {each.data.tags["mlflow.parentRunId"] for each in runs.values()}
+    parent = client.get_run(sweep)
+    assert parent.info.run_name == "order=asc,desc,up threshold=2,30"
+    assert parent.info.status == "FAILED"
+
+
+def test_metrics_parameters_tags_and_inputs_are_logged(runs):
+    asc = runs["asc-2"]
+    assert {n for n in asc.data.metrics if "/" not in n} >= METRICS
+    assert {"seconds/total", "seconds/goodnet", "seconds/walk"} <= set(asc.data.metrics)
+    expected = {
+        "order": "asc",
+        "threshold": "2",
+        "layer": "auto",
+        "seed": "0",
+        "dataset.name": "faces",
+    }
+    assert expected.items() <= asc.data.params.items()
+    assert "dataset.draw.people" in asc.data.params
+    assert asc.data.params["device_name"].startswith("CPU") or asc.data.params["device_name"]
+    assert asc.data.tags["network.layer"] == "pool_3"
+    assert len(asc.data.tags["network.sha256"]) == 64
+    inputs = {each.tags[0].value: each.dataset for each in asc.inputs.dataset_inputs}
+    assert set(inputs) == {"clean_valid", "clean_test", "poisoned_valid", "poisoned_test"}
+
+
+def test_the_small_badnet_is_one(runs):
+    metrics = runs["asc-2"].data.metrics
+    assert metrics["badnet_accuracy"] > 0.9
+    assert metrics["badnet_attack_success_rate"] > 0.9
+
+
+@pytest.mark.parametrize("name", ["asc-2", "asc-30", "desc-2", "desc-30"])
+def test_every_number_is_that_of_networks_pruned_the_slow_way(name, runs, client, data):
+    """Nothing of the pipeline: pictures by h5py, labels by Keras, one network a step."""
+    order, threshold = name.split("-")
+    model = load_badnet(data / "models/bd_net.keras")
+    sets = {}
+    for key, path in {
+        "valid": "cl/valid",
+        "test": "cl/test",
+        "bad": "bd/bd_test",
+        "bad_valid": "bd/bd_valid",
+    }.items():
+        with h5py.File(data / f"data/{path}.h5") as file:
+            sets[key] = file["data"][()].transpose(0, 2, 3, 1).astype(np.float32), file["label"][()]
+    pool = keras.Model(model.inputs[0], model.get_layer("pool_3").output)
+    channels = ORDERS[order](pool.predict(sets["valid"][0], verbose=0))
+
+    def predict(network, key):
+        return network.predict(sets[key][0], verbose=0).argmax(axis=1)
+
+    def pruned_by(k):
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        kernel, bias = copy.get_layer("conv_3").get_weights()
+        kernel[..., channels[:k]], bias[channels[:k]] = 0, 0
+        copy.get_layer("conv_3").set_weights([kernel, bias])
+        return copy
+
+    run = runs[name]
+    steps = sorted({0, 1, 2, 30, 45, 50, 59, 60, int(run.data.metrics["channels_removed"])})
+    networks = {k: pruned_by(k) for k in steps}
+    correct = {k: int((predict(n, "valid") == sets["valid"][1]).sum()) for k, n in networks.items()}
+    curve = curve_of(client, run, "valid_accuracy")
+    assert {k: round(curve[k] * 120) for k in steps} == correct
+    k = channels_to_remove(np.round(np.array(curve) * 120).astype(int), 120, float(threshold))
+    assert run.data.metrics["channels_removed"] == k
+    on_clean = goodnet_labels(predict(model, "test"), predict(networks[k], "test"), 6)
+    on_poisoned = goodnet_labels(predict(model, "bad"), predict(networks[k], "bad"), 6)
+    metrics = run.data.metrics
+    assert metrics["goodnet_accuracy"] == pytest.approx((on_clean == sets["test"][1]).mean())
+    assert metrics["goodnet_attack_success_rate"] == pytest.approx((on_poisoned == 0).mean())
+    assert metrics["detection_rate"] == pytest.approx((on_poisoned == 6).mean())
+    assert metrics["false_alarm_rate"] == pytest.approx((on_clean == 6).mean())
+    assert metrics["pruned_accuracy"] == pytest.approx(
+        (predict(networks[k], "test") == sets["test"][1]).mean()
+    )
+
+
+def test_curves_have_a_value_for_every_k_and_end_in_the_metrics(client, runs):
+    asc = runs["asc-30"]
+    k = int(asc.data.metrics["channels_removed"])
+    for name in ("valid_accuracy", "valid_attack_success_rate"):
+        assert len(curve_of(client, asc, name)) == 61
+    for name in ("accuracy", "attack_success_rate"):
+        assert (
+            curve_of(client, asc, f"test_goodnet_{name}")[k] == asc.data.metrics[f"goodnet_{name}"]
+        )
+
+
+def test_the_tracked_goodnet_answers_through_mlflow_and_through_keras(runs, data):
+    each = runs["asc-30"]
+    with h5py.File(data / "data/bd/bd_test.h5") as file:
+        pictures = file["data"][()].transpose(0, 2, 3, 1).astype(np.float32)
+    uri = f"models:/{each.outputs.model_outputs[0].model_id}"
+    answers = mlflow.pyfunc.load_model(uri).predict(pictures)
+    assert answers.shape == (120, 7)
+    assert (answers.argmax(axis=1) == 6).mean() == pytest.approx(
+        each.data.metrics["detection_rate"]
+    )
+    (file,) = Path(mlflow.artifacts.download_artifacts(uri)).rglob("*.keras")
+    np.testing.assert_array_equal(
+        keras.models.load_model(file).predict(pictures, verbose=0), answers
+    )
+
+
+def test_artifacts_say_which_channels_went_and_what_was_seen(client, runs, tmp_path):
+    each = runs["asc-30"]
+    files = {file.path for file in client.list_artifacts(each.info.run_id)}
+    assert files >= {"channels.json", "curve.csv", "curve.png", "samples.png"}
+    channels = json.loads(
+        Path(
+            client.download_artifacts(each.info.run_id, "channels.json", str(tmp_path))
+        ).read_text()
+    )
+    assert len(channels["removed"]) == each.data.metrics["channels_removed"]
+    assert channels["order"][: len(channels["removed"])] == channels["removed"]
+    assert sorted(channels["order"]) == list(range(60))
+
+
+def test_the_report_is_rebuilt_from_the_tracked_runs_alone(folder, sweep, client, runs, data):
+    hidden = data.rename(data.with_name("hidden"))
+    try:
+        done = command(folder, "experiments.report")
+    finally:
+        hidden.rename(data)
+    assert done.returncode == 0, done.stderr
+    report = folder / "report"
+    assert {"table1.md", "table1.csv", "table1.tex", "table2.md", "figure1.svg"} <= {
+        f.name for f in report.iterdir()
+    }
+    for name in ("figure1", "figure2", "class_distribution"):
+        assert matplotlib.image.imread(report / f"{name}.png").std() > 0.01
+    for name in ("asc-2", "asc-30"):
+        row = next(
+            line
+            for line in (report / "table1.md").read_text().splitlines()
+            if runs[name].info.run_id in line
+        )
+        assert f"{100 * runs[name].data.metrics['goodnet_accuracy']:.4f}" in row
+        assert f"{100 * runs[name].data.metrics['goodnet_attack_success_rate']:.4f}" in row
+        assert runs[name].info.run_id in done.stdout
+    assert "Missing: up-2, up-30." in done.stdout
+    parent = runs["asc-2"].data.tags["mlflow.parentRunId"]
+    assert "report/table1.md" in {f.path for f in client.list_artifacts(parent, "report")}
+
+
+def mistaken(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["run", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        sys.exit(run.main())
+    return stopped.value.code, capsys.readouterr().err
+
+
+BROKEN_FILE = "{folder}/broken.h5"
+MISTAKES = {
+    "wrong key": (["treshold=3"], "unknown key 'treshold'; did you mean 'threshold'?"),
+    "wrong group key": (["dataset.targt=3"], "did you mean 'dataset.target'?"),
+    "wrong data set": (["dataset=nothing"], "Could not find 'dataset/nothing'"),
+    "order": (["order=up"], "order: expected one of asc, desc, got 'up'"),
+    "threshold 0": (["threshold=0"], "above 0 and at most 100, got 0"),
+    "negative threshold": (["threshold=-1"], "above 0 and at most 100, got -1"),
+    "threshold 200": (["threshold=200"], "above 0 and at most 100, got 200"),
+    "threshold in words": (["threshold=abc"], "above 0 and at most 100, got abc"),
+    "never reached": (["threshold=99.9"], "the largest drop is"),
+    "layer": (["layer=pool_9"], "there are: pool_1, pool_2, pool_3"),
+    "device": (["device=tpu"], "device: expected one of auto, cpu, gpu, got 'tpu'"),
+    "no network": (["badnet.path=none.keras"], "none.keras: expected a network"),
+    "no file": (["dataset.clean_test=none.h5"], "none.h5: expected an HDF5 file of pictures"),
+    "no root": (["dataset=lab3"], "dataset.root"),
+    "files not given": (["dataset=files"], "dataset.clean_valid"),
+    "target": (["dataset.target=6", "dataset=faces"], "dataset.target: expected"),
+    "scale": (["dataset.divide_by=255"], "expected dataset.divide_by=1"),
+    "verify": (["dataset.verify=true"], "dataset.verify: expected a data set with known SHA-256"),
+    "trigger": (["dataset.draw.trigger=hat"], "expected one of sunglasses, square, got 'hat'"),
+    "sweep without -m": (["order=asc,desc"], "order"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_answered_with_one_clear_error(name, workplace, capsys, monkeypatch):
+    arguments, message = MISTAKES[name]
+    drawn = [] if arguments[0] in ("dataset=lab3", "dataset=files") else SMALL
+    code, printed = mistaken(capsys, monkeypatch, *drawn, *arguments)
+    assert code == 2
+    errors = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in printed
+
+
+def test_a_gpu_that_is_not_there_is_answered_with_what_is(workplace, capsys, monkeypatch):
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("there is a GPU")
+    code, printed = mistaken(capsys, monkeypatch, *SMALL, "device=gpu")
+    assert code == 2
+    assert "expected a GPU that TensorFlow sees, got only /physical_device:CPU:0" in printed
+
+
+def test_a_sweep_with_a_wrong_key_leaves_no_parent_behind(workplace, capsys, monkeypatch, client):
+    before = len(client.search_runs(["1"]))
+    code, printed = mistaken(capsys, monkeypatch, "-m", "order=asc,desc", "treshold=3")
+    assert code == 2
+    assert "did you mean 'threshold'?" in printed
+    assert len(client.search_runs(["1"])) == before
+
+
+def test_a_single_run_stands_alone_and_has_its_own_report(
+    workplace, capsys, monkeypatch, folder, client, store
+):
+    code, _ = mistaken(capsys, monkeypatch, *SMALL, "order=desc", "threshold=30")
+    assert code == 0
+    newest = newest_sweep(client, store)
+    assert "mlflow.parentRunId" not in client.get_run(newest).data.tags
+    done = command(folder, "experiments.report", f"sweep={newest}", "folder=alone")
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "alone/table1.md").exists()
+    assert newest in (folder / "alone/table2.md").read_text()
+
+
+def test_a_report_of_nothing_says_so(folder, sweep):
+    done = command(folder, "experiments.report", "sweep=none")
+    assert done.returncode == 2
+    assert "error: sweep=none: expected one with complete runs" in done.stderr
+    done = command(folder, "experiments.report", "tracking.folder=empty")
+    assert done.returncode == 2
+    assert "found none; start one with make sweep" in done.stderr
+
+
+def test_the_layer_of_a_network_can_be_cut_elsewhere(data):
+    assert cut_network(load_badnet(data / "models/bd_net.keras"), "pool_1").channels == 20
+
+
+def test_the_exit_code_tells_mistakes_from_failures():
+    assert cli.exit_code(ValueError()) == 2
+    assert cli.exit_code(RuntimeError()) == 1
+
+
+@needs_lab3
+def test_the_courses_layout_is_swept_and_its_report_gives_no_verdict_on_other_pictures(tmp_path):
+    done = command(
+        tmp_path,
+        "experiments.run",
+        "-m",
+        "dataset=lab3",
+        f"dataset.root={LAB3}",
+        "order=desc",
+        "threshold=2,10",
+    )
+    assert done.returncode == 0, done.stderr
+    done = command(tmp_path, "experiments.report")
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "report/table2.md").read_text().splitlines()
+    assert "published accuracy %" in lines[0]
+    assert all("other pictures: 58, not 12830" in line for line in lines[2:])
+    assert [re.findall(r"\d+/60", line) for line in lines[2:]] == [
+        ["1/60", "1/60"],
+        ["2/60", "2/60"],
+    ]

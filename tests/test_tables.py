@@ -1,0 +1,96 @@
+import csv
+import dataclasses
+import io
+
+import pytest
+
+from backdoor.tables import (
+    FORMATS,
+    PUBLISHED,
+    PUBLISHED_PICTURES,
+    Row,
+    contradicts_its_table,
+    result_table,
+    verdict,
+)
+
+N = PUBLISHED_PICTURES
+
+
+def reproduced(order: str, threshold: float, accuracy_off: int = 0, asr_off: int = 0) -> Row:
+    line = PUBLISHED[order][threshold]
+    return Row(
+        order,
+        threshold,
+        (round(line.accuracy / 100 * N) + accuracy_off) / N,
+        (round(line.attack_success_rate / 100 * N) + asr_off) / N,
+        removed=line.removed,
+        channels=60,
+        pictures=N,
+        run="abc",
+    )
+
+
+@pytest.mark.parametrize(
+    ("accuracy_off", "asr_off", "expected"),
+    [
+        (0, 0, "equal"),
+        (1, 0, "within two pictures"),
+        (-2, -2, "within two pictures"),
+        (3, 0, "differs"),
+        (0, -3, "differs"),
+    ],
+)
+def test_a_row_is_compared_in_pictures(accuracy_off, asr_off, expected):
+    assert verdict(reproduced("asc", 10, accuracy_off, asr_off)) == expected
+
+
+def test_the_public_reruns_of_asc_10_are_within_two_pictures():
+    row = dataclasses.replace(
+        reproduced("asc", 10), accuracy=10820 / 12830, attack_success_rate=9906 / 12830
+    )
+    assert verdict(row) == "within two pictures"
+
+
+def test_another_count_of_channels_differs_whatever_the_rates():
+    assert verdict(dataclasses.replace(reproduced("asc", 2), removed=44)) == "differs"
+
+
+def test_only_the_line_of_desc_4_contradicts_its_table():
+    found = [(o, t) for o in PUBLISHED for t in PUBLISHED[o] if contradicts_its_table(o, t)]
+    assert found == [("desc", 4)]
+
+
+def test_the_consistent_row_for_desc_4_meets_a_contradictory_line():
+    row = dataclasses.replace(reproduced("desc", 2), threshold=4)
+    assert verdict(row) == "contradictory"
+
+
+def test_other_pictures_get_no_verdict():
+    row = dataclasses.replace(reproduced("asc", 2), pictures=58)
+    assert verdict(row) == "other pictures: 58, not 12830"
+
+
+def test_a_threshold_that_was_not_published_is_said_to_be_so():
+    assert verdict(Row("asc", 3, run="abc")) == "not published"
+
+
+ROWS = [reproduced("asc", 10), reproduced("asc", 2), Row("asc", 4)]
+
+
+def test_the_csv_has_a_line_a_row_in_the_order_of_thresholds():
+    lines = list(csv.DictReader(io.StringIO(result_table(ROWS, compare=True, style="csv"))))
+    assert [line["threshold"] for line in lines] == ["2 %", "4 %", "10 %"]
+    assert [line["run"] for line in lines] == ["abc", "missing", "abc"]
+    assert lines[0]["accuracy %"] == "95.7443"
+    assert lines[0]["channels"] == "45/60"
+    assert lines[0]["difference"] == "+0.0000"
+    assert lines[0]["verdict"] == "equal"
+    assert lines[1]["accuracy %"] == ""
+
+
+@pytest.mark.parametrize("style", [*FORMATS, "csv"])
+def test_every_format_has_all_rows(style):
+    text = result_table(ROWS, compare=False, style=style)
+    assert all(each in text for each in ("95.7443", "84.3414", "missing", "52/60"))
+    assert "published" not in text
