@@ -53,5 +53,5 @@ def test_the_published_dead_channels_are_dead_here_too(badnet):
 
 
 def test_the_wrong_scale_is_refused(badnet):
-    with pytest.raises(ValueError, match="expected dataset.divide_by=1"):
+    with pytest.raises(ValueError, match=r"expected dataset\.divide_by=1"):
         check_scale(badnet, pictures_of("cl/valid", divide_by=255))
