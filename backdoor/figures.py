@@ -106,5 +106,5 @@ def _title_and_stops(axis: Axes, panel: Panel) -> str:
         axis.axvline(k, color="0.35", linestyle=":", linewidth=1)
         found = [100 * panel.accuracy[k], 100 * panel.attack_success_rate[k]]
         axis.plot([k, k], found, "o", color="0.2", markersize=4)
-    stops = "; ".join(f"{k} channels at {', '.join(each)} %" for k, each in sorted(by_k.items()))
+    stops = "; ".join(f"k = {k} at {', '.join(each)} %" for k, each in sorted(by_k.items()))
     return f"{panel.title}\nstops: {stops}"

@@ -82,7 +82,6 @@ def start_sweep(store: Store, name: str, axes: Mapping[str, Sequence[str]], runs
     experiment = client.get_experiment_by_name(store.experiment)
     tags = {"kind": "sweep", AXES: json.dumps(axes), "runs": str(runs)}
     run = client.create_run(experiment.experiment_id, run_name=name, tags=tags)
-    client.set_tag(run.info.run_id, SWEEP, run.info.run_id)
     return str(run.info.run_id)
 
 
