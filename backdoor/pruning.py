@@ -6,15 +6,21 @@ Networks", RAID 2018, arXiv 1805.12185.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from backdoor.progress import progress
 
 Activations = NDArray[np.float32]
 Labels = NDArray[np.int64]
+
+BATCH = 192  # pictures: what they need stays in a core's cache
+TINY = np.finfo(np.float32).tiny
 
 
 def ascending(activations: Activations) -> NDArray[np.int64]:
@@ -68,6 +74,76 @@ def walk(
         if len(active):
             remaining[..., channel] = 0
             labels[k, active] = classify(remaining[active])
+    return labels
+
+
+@dataclass(frozen=True, eq=False)
+class LinearTail:
+    """The network behind the layer where that begins linear, as most do.
+
+    Attributes:
+        bias: What the first units are without any activation, shape (U,).
+        spread: What an activation adds to them, shape (C, places, U); places is height x width.
+        score: Units (m, U) to one score a class, (m, N).
+    """
+
+    bias: Activations
+    spread: Activations
+    score: Callable[[Activations], Activations]
+
+    def classify(self, activations: Activations) -> Labels:
+        """Return the labels of activations (m, ..., C)."""
+        channels, places, units = self.spread.shape
+        by_place = activations.reshape(-1, places * channels)
+        spread = self.spread.transpose(1, 0, 2).reshape(-1, units)
+        return self.score(by_place @ spread + self.bias).argmax(axis=1)
+
+
+def linear_walk(
+    activations: Activations,
+    order: NDArray[np.int64],
+    tail: LinearTail,
+    threads: int = 1,
+    what: str = "Walk",
+) -> Labels:
+    """Return what `walk` returns, in a fraction of the time.
+
+    The walk is taken backwards, from the last channel's removal to the first: what a channel adds to
+    the tail's first units is a small matrix product, and sums that grow from nothing round less than
+    differences that shrink to it. Pictures with the same strongest channels are scored together,
+    since they leave the same units at zero.
+    """
+    channels, places, _ = tail.spread.shape
+    by_channel = activations.reshape(len(activations), places, channels)
+    strongest = np.argsort(-by_channel.mean(axis=1) / (mean_activation(by_channel) + TINY), axis=1)
+    alike = np.lexsort((strongest[:, 1 % channels], strongest[:, 0]))
+    batches = [alike[start : start + BATCH] for start in range(0, len(alike), BATCH)]
+    labels = np.empty((channels + 1, len(activations)), np.int64)
+
+    def walk_batch(batch: NDArray[np.int64]) -> None:
+        labels[:, batch] = _walk_back(by_channel[batch], order, tail)
+
+    with threadpool_limits(1, user_api="blas"):
+        work = Parallel(threads, prefer="threads", return_as="generator")
+        done = work(delayed(walk_batch)(batch) for batch in batches)
+        for _ in progress(done, what, len(batches)):
+            pass
+    return labels
+
+
+def _walk_back(pictures: Activations, order: NDArray[np.int64], tail: LinearTail) -> Labels:
+    by_channel = np.ascontiguousarray(pictures.transpose(2, 0, 1))
+    labels = np.empty((len(order) + 1, len(pictures)), np.int64)
+    units = np.tile(tail.bias, (len(pictures), 1))
+    labels[-1] = tail.score(units[:1]).argmax()
+    for k in range(len(order) - 1, -1, -1):
+        added = by_channel[order[k]]
+        active = np.flatnonzero(added.any(axis=1))
+        labels[k] = labels[k + 1]
+        if len(active):
+            changed = units[active] + added[active] @ tail.spread[order[k]]
+            units[active] = changed
+            labels[k, active] = tail.score(changed).argmax(axis=1)
     return labels
 
 

@@ -1,0 +1,233 @@
+"""The layers behind the cut in NumPy, for networks of a known kind: fast, with the same labels.
+
+Whatever comes first behind the cut is mostly linear (a flattened dense layer, a convolution), so what
+a channel adds to it is one small matrix product. Only what follows the first nonlinearity has to be
+computed in full when a channel goes, and of that only the units that are not zero.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from backdoor.pruning import LinearTail
+
+Array = NDArray[np.float32]
+Operation = Callable[..., Array]
+
+LARGEST_SPREAD = 2**26  # numbers, 256 MB: more is slower than running the layers
+TRIED = 256  # random activations on which the NumPy tail must agree with Keras
+
+PASSING = (
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout2D,
+    keras.layers.GaussianNoise,
+    keras.layers.GaussianDropout,
+    keras.layers.Identity,
+)
+WITH_ACTIVATION = (keras.layers.Dense, keras.layers.Conv2D)
+LINEAR = (
+    *WITH_ACTIVATION,
+    *PASSING,
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+    keras.layers.Add,
+    keras.layers.Concatenate,
+    keras.layers.BatchNormalization,
+    keras.layers.AveragePooling2D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.ZeroPadding2D,
+    keras.layers.Rescaling,
+)
+
+
+class UnknownKindError(Exception):
+    """The layers behind the cut are not all of a known kind."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation of the NumPy tail: `values[output] = run(*(values[i] for i in inputs))`."""
+
+    run: Operation
+    inputs: Sequence[int]
+    output: int
+
+
+def linear_tail(model: keras.Model, cut: keras.KerasTensor, tail: keras.Model) -> LinearTail | None:
+    """Return the layers of `model` behind the tensor `cut` in NumPy, or None where one is unknown.
+
+    What is returned has been tried: it agrees with `tail`, Keras' own, on random activations.
+    """
+    try:
+        found = _Translation(model, cut).result()
+    except UnknownKindError:
+        return None
+    return found if _agrees(found, tail) else None
+
+
+def dense(values: Array, kernel: Array) -> Array:
+    """Return values @ kernel, without the columns of `values` that are zero on the whole batch."""
+    used = np.flatnonzero(values.any(axis=0))
+    if len(used) > 0.8 * len(kernel):
+        return values @ kernel
+    return values[:, used] @ kernel[used]
+
+
+class _Translation:
+    """Sort the layers into those linear in the activations and those that follow."""
+
+    def __init__(self, model: keras.Model, cut: keras.KerasTensor) -> None:
+        self.model, self.cut = model, cut
+        places, channels = int(np.prod(cut.shape[1:-1])), int(cut.shape[-1])
+        if places * channels > LARGEST_SPREAD**0.5:
+            raise UnknownKindError
+        self.places, self.channels = places, channels
+        # No activations at all, then each single one: a linear layer's bias and its matrix.
+        basis = np.eye(places * channels + 1, places * channels, -1)
+        self.linear: dict[int, Any] = {id(cut): basis.reshape(-1, *cut.shape[1:])}
+        self.roots: list[int] = []
+        self.steps: list[Step] = []
+        self.known: set[int] = set()
+        for layer in model.layers:
+            if any(id(each) in self.linear or id(each) in self.known for each in _inputs(layer)):
+                self._add(layer)
+
+    def result(self) -> LinearTail:
+        output = id(self.model.outputs[0])
+        if output in self.linear:
+            self._root(output)
+        spread = np.concatenate([self._matrix(each) for each in self.roots], axis=1)
+        if spread.size > LARGEST_SPREAD:
+            raise UnknownKindError
+        ends = np.cumsum([self._matrix(each).shape[1] for each in self.roots])
+        shapes = [self.linear[each].shape[1:] for each in self.roots]
+        roots, steps = list(self.roots), list(self.steps)
+
+        def score(units: Array) -> Array:
+            parts = np.split(units, ends[:-1], axis=1)
+            values = {
+                root: part.reshape(-1, *shape)
+                for root, part, shape in zip(roots, parts, shapes, strict=True)
+            }
+            for step in steps:
+                values[step.output] = step.run(*(values[each] for each in step.inputs))
+            return values[output]
+
+        by_channel = spread[1:].reshape(self.places, self.channels, -1).transpose(1, 0, 2)
+        return LinearTail(
+            np.float32(spread[0]), np.ascontiguousarray(by_channel, np.float32), score
+        )
+
+    def _add(self, layer: keras.Layer) -> None:
+        inputs, output = [id(each) for each in _inputs(layer)], id(layer.output)
+        if isinstance(layer, LINEAR) and all(each in self.linear for each in inputs):
+            values = [self.linear[each] for each in inputs]
+            copy = _linear_copy(layer)
+            found = copy(values if len(values) > 1 else values[0], training=False)
+            affine = np.asarray(found)
+            if isinstance(layer, WITH_ACTIVATION) and not _is_linear(layer.activation):
+                before = id(affine)  # of the values before the activation
+                self.linear[before] = affine
+                self._root(before)
+                self._step(self._activation(layer), [before], output)
+            else:
+                self.linear[output] = affine
+            return
+        for each in inputs:
+            if each in self.linear:
+                self._root(each)
+            elif each not in self.known:
+                raise UnknownKindError
+        self._step(self._operation(layer), inputs, output)
+
+    def _operation(self, layer: keras.Layer) -> Operation:
+        if isinstance(layer, PASSING):
+            return lambda values: values
+        if isinstance(layer, keras.layers.Flatten):
+            return lambda values: values.reshape(len(values), -1)
+        if isinstance(layer, keras.layers.Add):
+            return lambda first, *others: sum(others, start=first)
+        if isinstance(layer, keras.layers.BatchNormalization):
+            scale, shift = _scale_and_shift(layer)
+            return lambda values: values * scale + shift
+        if isinstance(layer, keras.layers.Dense):
+            kernel, bias = _kernel_and_bias(layer)
+            activation = self._activation(layer)
+            return lambda values: activation(dense(values, kernel) + bias)
+        return self._activation(layer)
+
+    def _activation(self, layer: keras.Layer) -> Operation:
+        if isinstance(layer, keras.layers.LeakyReLU):
+            slope = np.float32(layer.negative_slope)
+            return lambda values: np.where(values > 0, values, slope * values)
+        plain_relu = isinstance(layer, keras.layers.ReLU) and (
+            layer.max_value is None and not layer.negative_slope and not layer.threshold
+        )
+        function = keras.activations.relu if plain_relu else getattr(layer, "activation", None)
+        is_last = layer.output is self.model.outputs[0]
+        if function is keras.activations.relu:
+            return lambda values: np.maximum(values, 0)
+        # The largest score is the largest before the softmax, too.
+        softmax = function is keras.activations.softmax or isinstance(layer, keras.layers.Softmax)
+        if _is_linear(function) or (is_last and softmax):
+            return lambda values: values
+        raise UnknownKindError
+
+    def _root(self, each: int) -> None:
+        if each not in self.roots:
+            self.roots.append(each)
+
+    def _step(self, run: Operation, inputs: Sequence[int], output: int) -> None:
+        self.steps.append(Step(run, inputs, output))
+        self.known.add(output)
+
+    def _matrix(self, each: int) -> NDArray[np.float64]:
+        values = self.linear[each].reshape(len(self.linear[each]), -1)
+        return np.concatenate([values[:1], values[1:] - values[:1]])
+
+
+def _inputs(layer: keras.Layer) -> list[keras.KerasTensor]:
+    found = layer.input
+    return list(found) if isinstance(found, list | tuple) else [found]
+
+
+def _is_linear(activation: object) -> bool:
+    return activation is keras.activations.linear
+
+
+def _linear_copy(layer: keras.Layer) -> keras.Layer:
+    """Return the layer in double precision and without its activation."""
+    without = {"activation": None} if isinstance(layer, WITH_ACTIVATION) else {}
+    copy = type(layer).from_config(layer.get_config() | {"dtype": "float64"} | without)
+    if layer.weights:
+        copy.build(_inputs(layer)[0].shape)
+        copy.set_weights(layer.get_weights())
+    return copy
+
+
+def _kernel_and_bias(layer: keras.layers.Dense) -> tuple[Array, Array]:
+    weights = layer.get_weights()
+    return weights[0], weights[1] if layer.use_bias else np.zeros(layer.units, np.float32)
+
+
+def _scale_and_shift(layer: keras.layers.BatchNormalization) -> tuple[Array, Array]:
+    """Return what the layer multiplies by and adds, got by asking it: f(0) and f(1) - f(0)."""
+    shape = layer.input.shape
+    if layer.axis not in (-1, len(shape) - 1):
+        raise UnknownKindError
+    ends = np.stack([np.zeros(shape[-1]), np.ones(shape[-1])])
+    at_0, at_1 = np.asarray(_linear_copy(layer)(ends.reshape(2, *[1] * (len(shape) - 2), -1)))
+    return np.float32((at_1 - at_0).ravel()), np.float32(at_0.ravel())
+
+
+def _agrees(found: LinearTail, tail: keras.Model) -> bool:
+    rng = np.random.default_rng(0)
+    shape = (TRIED, *tail.input_shape[1:])
+    tried = np.float32(np.maximum(rng.normal(0, 2, shape), 0) * (rng.random(shape) < 0.5))
+    expected = np.asarray(tail(tried, training=False)).argmax(axis=1)
+    return bool((found.classify(tried) == expected).all())
+
