@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 CHOICES = ("auto", "cpu", "gpu")
 
+_started: list[tuple[str, int | None]] = []
+
 
 def start_tensorflow(
     device: str = "auto", threads: int | None = None, verbose: bool = False
@@ -20,10 +22,13 @@ def start_tensorflow(
             results to the last digit need the same number.
 
     Raises:
-        ValueError: No such choice, or no GPU is visible; the message lists what is.
+        ValueError: No such choice, no GPU is visible (the message lists what is), or the process
+            has started TensorFlow otherwise, which cannot be changed.
     """
     if device not in CHOICES:
         raise ValueError(f"device: expected one of {', '.join(CHOICES)}, got {device!r}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads: expected at least 1, or null for all cores, got {threads}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
     with _native_messages(shown=verbose):
         import tensorflow as tf
@@ -33,13 +38,19 @@ def start_tensorflow(
     if device == "gpu" and not gpus:
         visible = ", ".join(each.name for each in tf.config.list_physical_devices())
         raise ValueError(f"device: expected a GPU that TensorFlow sees, got only {visible}")
-    try:
+    if _started and _started != [(device, threads)]:
+        raise ValueError(
+            f"device, threads: expected {_started[0][0]} and {_started[0][1]}, with which this "
+            f"process has started TensorFlow, got {device} and {threads}; start another process"
+        )
+    if not _started:
         tf.config.set_visible_devices([] if device == "cpu" else gpus, "GPU")
         tf.config.threading.set_intra_op_parallelism_threads(threads or os.cpu_count() or 1)
-        for gpu in gpus:
+        # Full float32 on a GPU, too: TF32 would decide near-ties otherwise than a CPU.
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        for gpu in gpus if device != "cpu" else []:
             tf.config.experimental.set_memory_growth(gpu, True)
-    except RuntimeError:  # an earlier run of this process has started it with the same settings
-        pass
+        _started.append((device, threads))
     if device == "cpu" or not gpus:
         return f"CPU, {tf.config.threading.get_intra_op_parallelism_threads()} threads"
     return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name))

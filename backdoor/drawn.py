@@ -20,6 +20,7 @@ from backdoor.faces import check_trigger, draw_faces, invent_people
 from backdoor.progress import progress
 
 BATCH = 200
+SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,28 @@ def build_dataset(drawing: Drawing, folder: str | Path) -> None:
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(folder.name + ".lock")):
-        if folder.exists():
+        if folder.exists() and any(folder.iterdir()):
+            _check_settings(drawing, folder)
             return
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         _build(drawing, partial)
         settings = {"version": __version__, **asdict(drawing)}
-        (partial / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
+        (partial / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
         partial.rename(folder)
+
+
+def _check_settings(drawing: Drawing, folder: Path) -> None:
+    settings = folder / SETTINGS
+    if not settings.is_file():
+        raise ValueError(f"dataset.root: expected drawn faces or nothing in {folder}, found others")
+    found = json.loads(settings.read_text())
+    for name, expected in asdict(drawing).items():
+        if found[name] != expected:
+            raise ValueError(
+                f"dataset.root: expected faces drawn with {name}={expected} in {folder}, found "
+                f"{name}={found[name]}; without dataset.root each setting has its own folder"
+            )
 
 
 Indices = NDArray[np.int64]

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+UNKNOWN = -1  # the class of a poisoned picture whose file keeps only the target
 ACCURACY, ATTACK = "#2166ac", "#b2182b"  # told apart by the colour-blind, and in grey
 
 
@@ -95,7 +96,8 @@ def _caption(samples: Samples, index: int, classes: int) -> str:
     goodnet = samples.goodnet[index]
     answer = "backdoored" if goodnet == classes else str(goodnet)
     badnet, pruned = samples.badnet[index], samples.pruned[index]
-    return f"class {samples.truth[index]}\nB {badnet}, B' {pruned}\nG {answer}"
+    truth = "unknown" if samples.truth[index] == UNKNOWN else samples.truth[index]
+    return f"class {truth}\nB {badnet}, B' {pruned}\nG {answer}"
 
 
 def _title_and_stops(axis: Axes, panel: Panel) -> str:

@@ -1,7 +1,7 @@
 """The layers behind the cut in NumPy, for networks of a known kind: fast, with the same labels.
 
-Whatever comes first behind the cut is mostly linear (a flattened dense layer, a convolution), so what
-a channel adds to it is one small matrix product. Only what follows the first nonlinearity has to be
+What comes first behind the cut is mostly linear (a flattened dense layer, a convolution), so what a
+channel adds to it is one small matrix product. Only what follows the first nonlinearity has to be
 computed in full when a channel goes, and of that only the units that are not zero.
 """
 
@@ -119,7 +119,7 @@ class _Translation:
 
         by_channel = spread[1:].reshape(self.places, self.channels, -1).transpose(1, 0, 2)
         return LinearTail(
-            np.float32(spread[0]), np.ascontiguousarray(by_channel, np.float32), score
+            spread[0].astype(np.float32), np.ascontiguousarray(by_channel, np.float32), score
         )
 
     def _add(self, layer: keras.Layer) -> None:
@@ -221,13 +221,13 @@ def _scale_and_shift(layer: keras.layers.BatchNormalization) -> tuple[Array, Arr
         raise UnknownKindError
     ends = np.stack([np.zeros(shape[-1]), np.ones(shape[-1])])
     at_0, at_1 = np.asarray(_linear_copy(layer)(ends.reshape(2, *[1] * (len(shape) - 2), -1)))
-    return np.float32((at_1 - at_0).ravel()), np.float32(at_0.ravel())
+    return (at_1 - at_0).ravel().astype(np.float32), at_0.ravel().astype(np.float32)
 
 
 def _agrees(found: LinearTail, tail: keras.Model) -> bool:
     rng = np.random.default_rng(0)
     shape = (TRIED, *tail.input_shape[1:])
-    tried = np.float32(np.maximum(rng.normal(0, 2, shape), 0) * (rng.random(shape) < 0.5))
+    some = rng.random(shape) < 0.5
+    tried = (some * np.maximum(rng.normal(0, 2, shape), 0)).astype(np.float32)
     expected = np.asarray(tail(tried, training=False)).argmax(axis=1)
     return bool((found.classify(tried) == expected).all())
-

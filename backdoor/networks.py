@@ -15,9 +15,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from backdoor.data import CHUNK, PictureSet, read_chunks, read_pictures
+from backdoor.linear_tail import linear_tail
 from backdoor.progress import progress
+from backdoor.pruning import linear_walk, walk
 
-SAMPLE = 512
+SAMPLE = 512  # pictures on which the scale is tried
+LARGE_CHUNK = 4096  # pictures a step on a GPU
 POOLING = (
     keras.layers.MaxPooling2D,
     keras.layers.AveragePooling2D,
@@ -61,6 +64,21 @@ class CutNetwork:
         """The tail as a function of arrays: activations (n, ..., C) to labels (n,)."""
         return _in_batches(_compiled(self.tail, labels=True))
 
+    def walk(
+        self, activations: NDArray[np.float32], order: NDArray[np.int64], what: str = "Walk"
+    ) -> NDArray[np.int64]:
+        """Walk along the order the fastest way that this network and this machine allow.
+
+        Whichever that is, the labels are the same, but where two scores are equal but for rounding.
+        """
+        if tf.config.list_logical_devices("GPU"):
+            return walk_on_device(self.tail, activations, order, what)
+        known = linear_tail(self.model, self.model.get_layer(self.layer).output, self.tail)
+        if known is None:
+            return walk(activations, order, self.classify_activations, what)
+        threads = tf.config.threading.get_intra_op_parallelism_threads() or 1
+        return linear_walk(activations, order, known, threads, what)
+
     @cached_property
     def classify_pictures(self) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
         """B as a function of arrays: pictures to labels (n,)."""
@@ -103,6 +121,34 @@ def compute_activations(network: CutNetwork, pictures: PictureSet) -> NDArray[np
     return found
 
 
+def walk_on_device(
+    tail: keras.Model,
+    activations: NDArray[np.float32],
+    order: NDArray[np.int64],
+    what: str = "Walk",
+) -> NDArray[np.int64]:
+    """Walk where TensorFlow computes: activations are copied there once and stay.
+
+    Every picture is scored at every step, which a GPU does faster than it finds out which to leave.
+    """
+    kept = np.ones((len(order) + 1, len(order)), np.float32)
+    for k, channel in enumerate(order, start=1):
+        kept[k:, channel] = 0
+
+    shapes = [tf.TensorSpec((None, *tail.input_shape[1:])), tf.TensorSpec((len(order),))]
+
+    @tf.function(input_signature=shapes)  # type: ignore[untyped-decorator]
+    def label(chunk: tf.Tensor, keep: tf.Tensor) -> tf.Tensor:
+        return tf.argmax(tail(chunk * keep, training=False), axis=-1)
+
+    starts = range(0, len(activations), LARGE_CHUNK)
+    found = []
+    for start in progress(starts, what, len(starts)):
+        chunk = tf.constant(activations[start : start + LARGE_CHUNK])
+        found.append(tf.stack([label(chunk, keep) for keep in tf.constant(kept)]).numpy())
+    return np.concatenate(found, axis=1)
+
+
 def check_pictures(network: CutNetwork, pictures: PictureSet) -> None:
     """Refuse pictures or labels that the network cannot have been made for.
 
@@ -120,6 +166,25 @@ def check_pictures(network: CutNetwork, pictures: PictureSet) -> None:
         raise ValueError(
             f"{pictures.path}: expected labels of the network's {network.classes} classes, 0 to "
             f"{network.classes - 1}, got {pictures.labels.max()}"
+        )
+
+
+def check_target(network: CutNetwork, poisoned: PictureSet, target: int) -> None:
+    """Refuse a target that is no class, or not the label of the poisoned pictures.
+
+    Raises:
+        ValueError: The message says which it is.
+    """
+    if not 0 <= target < network.classes:
+        raise ValueError(
+            f"dataset.target: expected a class of the network, 0 to {network.classes - 1}, got "
+            f"{target}"
+        )
+    others = poisoned.labels[poisoned.labels != target]
+    if len(others):
+        raise ValueError(
+            f"{poisoned.path}: expected dataset.target={target} as label of every poisoned "
+            f"picture, got {others[0]}"
         )
 
 

@@ -7,6 +7,7 @@ Networks", RAID 2018, arXiv 1805.12185.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
 import numpy as np
@@ -96,7 +97,7 @@ class LinearTail:
         channels, places, units = self.spread.shape
         by_place = activations.reshape(-1, places * channels)
         spread = self.spread.transpose(1, 0, 2).reshape(-1, units)
-        return self.score(by_place @ spread + self.bias).argmax(axis=1)
+        return np.asarray(self.score(by_place @ spread + self.bias).argmax(axis=1))
 
 
 def linear_walk(
@@ -108,10 +109,10 @@ def linear_walk(
 ) -> Labels:
     """Return what `walk` returns, in a fraction of the time.
 
-    The walk is taken backwards, from the last channel's removal to the first: what a channel adds to
-    the tail's first units is a small matrix product, and sums that grow from nothing round less than
-    differences that shrink to it. Pictures with the same strongest channels are scored together,
-    since they leave the same units at zero.
+    The walk is taken backwards, from the last channel's removal to the first: what a channel adds
+    to the tail's first units is a small matrix product, and sums that grow from nothing round less
+    than differences that shrink to it. Pictures with the same strongest channels are scored
+    together, since they leave the same units at zero.
     """
     channels, places, _ = tail.spread.shape
     by_channel = activations.reshape(len(activations), places, channels)
@@ -179,8 +180,8 @@ def check_threshold(threshold: float | str) -> Fraction:
         ValueError: It is no number of percentage points in (0, 100].
     """
     try:
-        points = Fraction(str(threshold))
-    except (ValueError, ZeroDivisionError):
+        points = Fraction(Decimal(str(threshold)))
+    except (InvalidOperation, ValueError, OverflowError):
         points = Fraction(0)
     if not 0 < points <= 100:
         raise ValueError(

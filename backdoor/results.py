@@ -18,8 +18,7 @@ from backdoor.tracking import AXES, ERROR, curve_of, is_complete
 Setting = tuple[str, float]
 SETS = ("clean_valid", "clean_test", "poisoned_valid", "poisoned_test")
 SAME_TAGS = ("network.sha256", "network.layer", *(f"data.{name}.sha256" for name in SETS))
-SAME_PARAMS = ("dataset.target", "dataset.divide_by", "seed")
-SHOWN_PARAMS = ("dataset.name", "dataset.root", "badnet.path", "layer", *SAME_PARAMS)
+SAME_PARAMS = ("dataset.target", "dataset.divide_by", "seed", "device_name")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +26,7 @@ class Combination:
     """The runs of one network, layer, data and seed: only these may stand in one table.
 
     Attributes:
-        title: What sets it apart from the sweep's other combinations; empty where it is alone.
+        title: What the sweep varied besides order and threshold; empty where that is nothing.
         runs: The newest complete run of each order and threshold.
         superseded: Older complete runs of the same order and threshold.
         missing: Orders and thresholds of the sweep without a complete run.
@@ -42,6 +41,16 @@ class Combination:
     def orders(self) -> list[str]:
         return sorted({order for order, _ in [*self.runs, *self.missing]})
 
+    @property
+    def published(self) -> bool:
+        """Whether the runs are of the published data and network, as far as the config says."""
+        expected = {"dataset.name": "lab3", "badnet.path": "auto"}
+        return bool(self.runs) and all(
+            expected.items() <= run.data.params.items()
+            and run.data.tags["network.layer"] == "pool_3"
+            for run in self.runs.values()
+        )
+
     def rows(self, order: str) -> list[Row]:
         """Return the lines of one order's table, the missing ones too."""
         found = [_row(run) for (name, _), run in self.runs.items() if name == order]
@@ -49,28 +58,27 @@ class Combination:
 
 
 def combinations(sweep: Run, runs: Sequence[Run]) -> list[Combination]:
-    """Sort a sweep's runs by what they were run on.
+    """Sort a sweep's runs by what they were run on; what has no complete run is all missing.
 
     Args:
         sweep: The parent run, which says what was asked for.
         runs: The runs under it, oldest first.
     """
-    groups: dict[tuple[str, ...], dict[Setting, list[Run]]] = {}
-    for run in filter(is_complete, runs):
-        groups.setdefault(_identity(run), {}).setdefault(_setting(run), []).append(run)
-    asked = _asked_for(sweep, runs)
-    varied = _varied(
-        list(itertools.chain(*(chain for g in groups.values() for chain in g.values())))
-    )
-    return [
-        Combination(
-            ", ".join(f"{key} {next(iter(group.values()))[0].data.params[key]}" for key in varied),
-            {setting: same[-1] for setting, same in group.items()},
-            [run for same in group.values() for run in same[:-1]],
-            sorted(asked - set(group)),
-        )
-        for group in groups.values()
-    ]
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(_varied(sweep, run).values()), []).append(run)
+    found = []
+    for group in groups.values():
+        title = ", ".join(f"{key}={value}" for key, value in _varied(sweep, group[0]).items())
+        asked = _asked_for(sweep, group)
+        complete: dict[tuple[str, ...], dict[Setting, list[Run]]] = {}
+        for run in filter(is_complete, group):
+            complete.setdefault(_identity(run), {}).setdefault(_setting(run), []).append(run)
+        for same in complete.values() or [{}]:
+            newest = {setting: each[-1] for setting, each in same.items()}
+            superseded = [run for each in same.values() for run in each[:-1]]
+            found.append(Combination(title, newest, superseded, sorted(asked - set(same))))
+    return found
 
 
 def panels(client: mlflow.MlflowClient, combination: Combination) -> list[Panel]:
@@ -104,24 +112,24 @@ def class_counts_of(client: mlflow.MlflowClient, run: Run, folder: Path) -> dict
     return counts
 
 
-def runs_table(runs: Sequence[Run]) -> str:
+def runs_table(sweep: Run, runs: Sequence[Run]) -> str:
     """Return a table for the terminal of all runs of a sweep, failed ones with their message."""
     lines = []
     for run in sorted(runs, key=lambda run: run.info.start_time):
         done = is_complete(run)
         row = _row(run) if done else None
+        status = run.info.status if done or run.info.status != "FINISHED" else "INCOMPLETE"
         lines.append(
-            {
-                "run": run.info.run_name,
-                "status": run.info.status
-                if done or run.info.status != "FINISHED"
-                else "INCOMPLETE",
+            {"run": run.info.run_name, **_varied(sweep, run), "status": status}
+            | {
                 "accuracy %": f"{100 * row.accuracy:.2f}" if row else "",
                 "ASR %": f"{100 * row.attack_success_rate:.2f}" if row else "",
                 "detected %": f"{100 * row.detection_rate:.2f}" if row else "",
                 "false alarms %": f"{100 * row.false_alarm_rate:.2f}" if row else "",
                 "channels": f"{row.removed}/{row.channels}" if row else "",
-                "id or reason": run.info.run_id if done else run.data.tags.get(ERROR, ""),
+                "id or reason": run.info.run_id
+                if done
+                else " ".join(run.data.tags.get(ERROR, "").split()),
             }
         )
     return str(tabulate(lines, headers="keys", tablefmt="simple", disable_numparse=True))
@@ -137,14 +145,21 @@ def _identity(run: Run) -> tuple[str, ...]:
     )
 
 
-def _varied(runs: Sequence[Run]) -> list[str]:
-    return [key for key in SHOWN_PARAMS if len({run.data.params.get(key) for run in runs}) > 1]
+def _axes(sweep: Run) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = json.loads(sweep.data.tags.get(AXES, "{}"))
+    return found
+
+
+def _varied(sweep: Run, run: Run) -> dict[str, str]:
+    """Return the run's values of what the sweep varied besides order and threshold."""
+    keys = [key for key in _axes(sweep) if key not in ("order", "threshold")]
+    # Of a swept config group (dataset=faces,lab3) the choice's name is a parameter.
+    return {key: run.data.params.get(key) or run.data.params.get(f"{key}.name", "") for key in keys}
 
 
 def _asked_for(sweep: Run, runs: Sequence[Run]) -> set[Setting]:
-    axes = json.loads(sweep.data.tags.get(AXES, "{}"))
-    orders = axes.get("order") or {run.data.params["order"] for run in runs}
-    thresholds = axes.get("threshold") or {run.data.params["threshold"] for run in runs}
+    orders = _axes(sweep).get("order") or {run.data.params["order"] for run in runs}
+    thresholds = _axes(sweep).get("threshold") or {run.data.params["threshold"] for run in runs}
     return {
         (order, float(threshold))
         for order, threshold in itertools.product(orders, thresholds)
@@ -172,5 +187,6 @@ def _row(run: Run) -> Row:
         int(metrics["channels_removed"]),
         int(metrics["channels_total"]),
         int(run.data.tags["data.clean_test.pictures"]),
+        int(run.data.tags["data.poisoned_test.pictures"]),
         run.info.run_id,
     )

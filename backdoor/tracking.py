@@ -7,13 +7,13 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # 7 take minutes to say no
 
 import mlflow
 import numpy as np
@@ -23,50 +23,44 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 from numpy.typing import NDArray
 
+from backdoor.store import Store
+
 SWEEP = "sweep"
 COMPLETE = "complete"
 ERROR = "error"
 AXES = "axes"
+LONGEST_TAG = 5000
 MOST_PER_BATCH = 1000  # metrics, by MLflow's REST API
 
 
-@dataclass(frozen=True)
-class Store:
-    """Where runs are kept.
-
-    Attributes:
-        uri: A server or database; None is the SQLite database in `folder`.
-        folder: Where database and artifacts of the local store are.
-        experiment: Name of the MLflow experiment.
-    """
-
-    uri: str | None
-    folder: str
-    experiment: str
-
-    @property
-    def address(self) -> str:
-        return self.uri or f"sqlite:///{Path(self.folder).resolve() / 'mlflow.db'}"
-
-
-def connect(store: Store) -> mlflow.MlflowClient:
+def connect(store: Store, verbose: bool = False) -> mlflow.MlflowClient:
     """Make `store` the current one; create database and experiment where there are none.
 
-    The lock is there because two processes that create one SQLite database corrupt it.
+    Two processes that create one SQLite database corrupt it, so that is done under a lock.
+
+    Raises:
+        ConnectionError: The server does not answer.
     """
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    if store.uri:
-        mlflow.set_tracking_uri(store.uri)
-        mlflow.set_experiment(store.experiment)
+    if not verbose:
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(store.address)
+    database = store.database
+    if database is None:
+        try:
+            mlflow.set_experiment(store.experiment)
+        except mlflow.MlflowException as error:
+            raise ConnectionError(
+                f"tracking.uri: expected an MLflow server at {store.address}, got {error}"
+            ) from error
         return mlflow.MlflowClient()
-    folder = Path(store.folder).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
-        mlflow.set_tracking_uri(store.address)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{database}.lock"):
         client = mlflow.MlflowClient()
         if client.get_experiment_by_name(store.experiment) is None:
-            client.create_experiment(store.experiment, (folder / "artifacts").as_uri())
+            artifacts = database.parent / "artifacts"
+            client.create_experiment(store.experiment, artifacts.as_uri())
     mlflow.set_experiment(store.experiment)
     return client
 
@@ -85,14 +79,16 @@ def start_sweep(store: Store, name: str, axes: Mapping[str, Sequence[str]], runs
     return str(run.info.run_id)
 
 
-def finish_sweep(store: Store, sweep: str, status: str) -> list[Run]:
-    """Close the parent run and return the runs under it; one without runs is deleted."""
+def finish_sweep(store: Store, sweep: str, killed: bool) -> tuple[Run, list[Run]]:
+    """Close the parent run; return it and the runs under it. One without runs is deleted."""
     client = connect(store)
-    client.set_terminated(sweep, status)
     runs = runs_of(client, store, sweep)
+    parent = client.get_run(sweep)
+    failed = len(list(filter(is_complete, runs))) < int(parent.data.tags["runs"])
+    client.set_terminated(sweep, "KILLED" if killed else "FAILED" if failed else "FINISHED")
     if not runs:
         client.delete_run(sweep)
-    return runs
+    return parent, runs
 
 
 @contextmanager
@@ -106,7 +102,7 @@ def tracked_run(name: str, params: Mapping[str, Any], sweep: str | None) -> Iter
             yield run.info.run_id
             mlflow.set_tag(COMPLETE, "true")
         except BaseException as error:
-            mlflow.set_tag(ERROR, str(error) or type(error).__name__)
+            mlflow.set_tag(ERROR, (str(error) or type(error).__name__)[:LONGEST_TAG])
             if not isinstance(error, Exception):
                 mlflow.end_run("KILLED")
             raise
@@ -179,12 +175,18 @@ def runs_of(client: mlflow.MlflowClient, store: Store, sweep: str) -> list[Run]:
 
 
 def newest_sweep(client: mlflow.MlflowClient, store: Store) -> str | None:
-    """Return the sweep of the newest complete run, or None where there is none."""
-    query = f"tags.{COMPLETE} = 'true' and tags.kind = 'run'"
-    newest = client.search_runs(
-        _experiments(client, store), query, max_results=1, order_by=["attributes.start_time DESC"]
-    )
-    return str(newest[0].data.tags[SWEEP]) if newest else None
+    """Return the sweep of the newest complete run, or None where there is none.
+
+    A run that stands alone counts only where there is no sweep.
+    """
+    complete = f"tags.{COMPLETE} = 'true' and tags.kind = 'run'"
+    for query in (f"{complete} and tags.`mlflow.parentRunId` LIKE '%'", complete):
+        newest = client.search_runs(
+            _experiments(client, store), query, max_results=1, order_by=["start_time DESC"]
+        )
+        if newest:
+            return str(newest[0].data.tags[SWEEP])
+    return None
 
 
 def curve_of(client: mlflow.MlflowClient, run: Run, name: str) -> list[float]:

@@ -11,7 +11,8 @@ from backdoor import __version__
 def _settings_id(*settings: object) -> str:
     """Name a folder after what is built in it, so that other settings get another folder."""
     plain = [
-        OmegaConf.to_container(each) if OmegaConf.is_config(each) else each for each in settings
+        OmegaConf.to_container(each, resolve=True) if OmegaConf.is_config(each) else each
+        for each in settings
     ]
     return hashlib.sha256(json.dumps([__version__, *plain]).encode()).hexdigest()[:8]
 

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor import tracking
-from backdoor.data import class_counts, read_pictures
-from backdoor.figures import Panel, Samples, draw_curves, draw_samples
+from backdoor.data import PictureSet, class_counts, read_pictures
+from backdoor.figures import UNKNOWN, Panel, Samples, draw_curves, draw_samples
 from backdoor.goodnet import build_goodnet
+from experiments.setting import Setting
 from experiments.stages import Outcome, Stopwatch
 
 SHOWN = 6  # pictures of each test set that are drawn
@@ -23,16 +24,10 @@ TESTS = ("clean_test", "poisoned_test")
 
 
 def log_outcome(
-    outcome: Outcome,
-    run_id: str,
-    folder: Path,
-    order: str,
-    threshold: float,
-    seed: int,
-    stage: Stopwatch,
+    outcome: Outcome, setting: Setting, run_id: str, folder: Path, stage: Stopwatch
 ) -> None:
     """Log all that the outcome holds; `folder` is for files on their way."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(setting.seed)
     with stage("goodnet"):
         goodnet = saved_and_checked_goodnet(outcome, folder / "goodnet.keras", rng)
         tracking.log_goodnet(goodnet)
@@ -56,7 +51,7 @@ def log_outcome(
             }
         )
     with stage("artifacts"):
-        write_artifacts(outcome, curves, folder, order, threshold, rng)
+        write_artifacts(outcome, setting, curves, folder, rng)
         mlflow.log_artifacts(str(folder))
 
 
@@ -85,10 +80,9 @@ def saved_and_checked_goodnet(
 
 def write_artifacts(
     outcome: Outcome,
+    setting: Setting,
     curves: Mapping[str, NDArray[np.float64]],
     folder: Path,
-    order: str,
-    threshold: float,
     rng: np.random.Generator,
 ) -> None:
     """Write the channels removed, the curves, sample pictures and class counts as files."""
@@ -106,10 +100,10 @@ def write_artifacts(
         for k, values in enumerate(zip(*curves.values(), strict=True)):
             rows.writerow([k, outcome.order[k - 1] if k else "", *values])
     panel = Panel(
-        f"order {order}",
+        f"order {setting.order}",
         curves["test_goodnet_accuracy"].tolist(),
         curves["test_goodnet_attack_success_rate"].tolist(),
-        {float(threshold): outcome.k},
+        {float(setting.threshold): outcome.k},
     )
     draw_curves([panel], "GoodNet").savefig(folder / "curve.png", dpi=130)
     samples = sample_pictures(outcome, rng)
@@ -128,7 +122,7 @@ def sample_pictures(outcome: Outcome, rng: np.random.Generator) -> Samples:
         values = read_pictures(pictures, sample)
         brightest = max(float(values.max()), 1e-6)
         scale = 255 if brightest <= 1 else 1
-        truth = pictures.labels if pictures.true_labels is None else pictures.true_labels
+        truth = true_classes(pictures, poisoned=name == "poisoned_test")
         badnet, pruned, goodnet = outcome.answers(name)
         found["pictures"].append(np.clip(values * scale, 0, 255).astype(np.uint8))
         found["truth"].append(truth[sample])
@@ -137,3 +131,12 @@ def sample_pictures(outcome: Outcome, rng: np.random.Generator) -> Samples:
         found["goodnet"].append(goodnet[sample])
         found["poisoned"].append(np.full(len(sample), name == "poisoned_test"))
     return Samples(**{name: np.concatenate(parts) for name, parts in found.items()})
+
+
+def true_classes(pictures: PictureSet, poisoned: bool) -> NDArray[np.int64]:
+    """Return what the pictures show; UNKNOWN where a poisoned file keeps only the target."""
+    if not poisoned:
+        return pictures.labels
+    if pictures.true_labels is None:
+        return np.full(len(pictures), UNKNOWN)
+    return pictures.true_labels

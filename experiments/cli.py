@@ -13,6 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 USER_MISTAKES = (ValueError, FileNotFoundError, HydraException, OmegaConfBaseException)
+SPEAKING = (*USER_MISTAKES, ConnectionError)  # their messages stand for themselves
 KILLED_BY_SIGINT = 130
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def call(job: Callable[[], None]) -> int:
         print("interrupted", file=sys.stderr)
         return KILLED_BY_SIGINT
     except Exception as error:
-        if asked_for or "verbose=true" in sys.argv:
+        if asked_for or "verbose=true" in map(str.lower, sys.argv):
             raise
         print(f"error: {one_sentence(error)}", file=sys.stderr)
         return exit_code(error)
@@ -50,7 +51,9 @@ def one_sentence(error: BaseException) -> str:
         hint = f"; did you mean '{near[0]}'?" if near else "; --help lists the keys"
         return f"unknown key '{unknown[1]}'{hint}"
     text = " ".join(str(error).split())
-    return text if isinstance(error, USER_MISTAKES) and text else f"{type(error).__name__}: {text}"
+    if isinstance(error, OmegaConfBaseException):
+        text = f"{error.full_key}: {str(error.msg).splitlines()[0]}" if error.full_key else text
+    return text if isinstance(error, SPEAKING) and text else f"{type(error).__name__}: {text}"
 
 
 def known_keys() -> list[str]:

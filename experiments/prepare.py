@@ -1,51 +1,16 @@
 """Have the data set's files in place: draw the embedded one on first use, verify published ones."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
 from backdoor.data import PictureSet, open_pictures, sha256
 from backdoor.device import start_tensorflow
-from backdoor.drawn import Drawing, build_dataset
+from backdoor.drawn import build_dataset
 from experiments import cli
-
-SETS = ("clean_valid", "clean_test", "poisoned_valid", "poisoned_test")
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """The config group `dataset`, key by key.
-
-    Attributes:
-        badnet: Where the data set's own network may be; the first that exists is taken.
-        sha256: Of each file, checked where `verify` is set.
-        draw: What to draw into `root` where it is not there yet; None for files that are given.
-    """
-
-    name: str
-    root: str | None
-    clean_valid: str | None
-    clean_test: str | None
-    poisoned_valid: str | None
-    poisoned_test: str | None
-    badnet: Sequence[str]
-    target: int
-    divide_by: float
-    verify: bool
-    sha256: Mapping[str, str]
-    draw: Mapping[str, Any] | None
-    files: dict[str, Path] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        for name in SETS:
-            if getattr(self, name) is None:
-                raise ValueError(f"dataset.{name}: expected an HDF5 file of pictures, got none")
-        object.__setattr__(self, "files", {name: Path(getattr(self, name)) for name in SETS})
+from experiments.setting import DataSet, setting_of
 
 
 def badnet_path(data: DataSet, path: str) -> Path:
@@ -69,7 +34,7 @@ def open_data_set(data: DataSet, badnet: str) -> dict[str, PictureSet]:
     """Draw or verify the files where that is asked for, then open the four sets by name."""
     used = [*data.files.values(), badnet_path(data, badnet)]
     if data.draw and data.root and any(Path(data.root) in each.parents for each in used):
-        build_dataset(Drawing(target=data.target, **data.draw), data.root)
+        build_dataset(data.draw, data.root)
     if data.verify:
         verify(data, badnet)
     return {name: open_pictures(path, data.divide_by) for name, path in data.files.items()}
@@ -94,11 +59,11 @@ def verify(data: DataSet, badnet: str) -> None:
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")  # type: ignore[untyped-decorator]
 def job(config: DictConfig) -> None:
-    start_tensorflow(config.device, config.threads, config.verbose)
-    data = DataSet(**config.dataset)
-    for name, pictures in open_data_set(data, config.badnet.path).items():
+    setting = setting_of(config)
+    start_tensorflow(setting.device, setting.threads, setting.verbose)
+    for name, pictures in open_data_set(setting.dataset, setting.badnet.path).items():
         print(f"{name}: {len(pictures)} pictures in {pictures.path}")
-    print(f"network: {badnet_path(data, config.badnet.path)}")
+    print(f"network: {badnet_path(setting.dataset, setting.badnet.path)}")
 
 
 if __name__ == "__main__":

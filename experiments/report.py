@@ -4,6 +4,7 @@ python -m experiments.report
 python -m experiments.report sweep=ID
 """
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -13,42 +14,55 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from backdoor.store import Store
 from experiments import cli
 
 NUMBERED = ("asc", "desc")  # Tables 1 and 2; other orders follow
+OWN_FILES = ("table[0-9]*.*", "figure[12]*.*", "class_distribution*.*", "report.md")
 
 
-def report(*, sweep: str | None, folder: str, tracking: dict[str, Any]) -> None:
+def report(sweep: str | None, folder: str, store: Store) -> None:
     """Write tables and figures of a sweep to `folder`, print the tables, log all to the sweep.
 
     Raises:
         ValueError: The store has no such sweep, or none that has a complete run.
     """
     from backdoor.results import combinations
-    from backdoor.tracking import Store, connect, newest_sweep, runs_of
+    from backdoor.tracking import connect, is_complete, newest_sweep, runs_of
 
-    store = Store(**tracking)
     client = connect(store)
     name = sweep or newest_sweep(client, store)
     runs = runs_of(client, store, name) if name else []
-    found = combinations(client.get_run(name), runs) if runs else []
-    if not found:
+    if not name or not any(map(is_complete, runs)):
         asked = f"sweep={sweep}" if sweep else "the newest sweep"
         raise ValueError(
             f"{asked}: expected one with complete runs in {store.address}, found none; "
             f"start one with make sweep"
         )
-    with tempfile.TemporaryDirectory(dir=_made(Path(folder).parent)) as partial:
-        text = [f"# Sweep {client.get_run(name).info.run_name}\n"]
+    parent = client.get_run(name)
+    found = combinations(parent, runs)
+    with tempfile.TemporaryDirectory() as partial:
+        text = [f"# Sweep {parent.info.run_name}\n"]
         for number, combination in enumerate(found, start=1):
             suffix = f"-{number}" if len(found) > 1 else ""
             text += _write(client, combination, Path(partial), suffix)
+        never = int(parent.data.tags.get("runs", len(runs))) - len(runs)
+        text += [f"{never} runs of the sweep were never started.\n"] if never > 0 else []
         (Path(partial) / "report.md").write_text("\n".join(text))
         client.log_artifacts(name, partial, "report")
-        for file in sorted(Path(partial).iterdir()):
-            file.replace(_made(Path(folder)) / file.name)
+        _replace(Path(folder), Path(partial))
     print("\n".join(line for line in text if not line.startswith("![")))
     print(f"report: {Path(folder).resolve()}, and in MLflow with the run {name}")
+
+
+def _replace(folder: Path, made: Path) -> None:
+    """Put the files made in the place of an earlier report's, of which none stays behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for pattern in OWN_FILES:
+        for old in folder.glob(pattern):
+            old.unlink()
+    for file in made.iterdir():
+        shutil.copy(file, folder)
 
 
 def _write(client: Any, combination: Any, folder: Path, suffix: str) -> list[str]:
@@ -62,15 +76,15 @@ def _write(client: Any, combination: Any, folder: Path, suffix: str) -> list[str
         f"{each.info.run_name}: {each.info.run_id} was superseded by a newer run.\n"
         for each in combination.superseded
     ]
-    return text + _write_figures(client, combination, folder, suffix)
+    if combination.runs:
+        text += _write_figures(client, combination, folder, suffix)
+    return text
 
 
 def _write_table(combination: Any, order: str, number: int, folder: Path, suffix: str) -> list[str]:
     from backdoor.tables import result_table
 
-    rows = combination.rows(order)
-    names = {run.data.params.get("dataset.name") for run in combination.runs.values()}
-    compare = names == {"lab3"}
+    rows, compare = combination.rows(order), combination.published
     for style in ("md", "csv", "tex"):
         (folder / f"table{number}{suffix}.{style}").write_text(result_table(rows, compare, style))
     missing = [f"{order}-{row.threshold:g}" for row in rows if not row.run]
@@ -115,16 +129,10 @@ def _write_figures(client: Any, combination: Any, folder: Path, suffix: str) -> 
     return text
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 @hydra.main(version_base="1.3", config_path="../conf", config_name="report")  # type: ignore[untyped-decorator]
 def job(config: DictConfig) -> None:
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    plain.pop("verbose")
-    report(**plain)
+    tracking: Any = OmegaConf.to_container(config.tracking, resolve=True)
+    report(config.sweep, config.folder, Store(**tracking))
 
 
 if __name__ == "__main__":

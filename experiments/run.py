@@ -11,33 +11,18 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli, sweep
+from experiments.setting import Setting, setting_of
 
 log = logging.getLogger("experiments.run")  # not __main__, whose messages are not shown
 
 
-def run(
-    *,
-    order: str,
-    threshold: float,
-    layer: str,
-    device: str,
-    threads: int | None,
-    seed: int,
-    cache: str,
-    verbose: bool,
-    dataset: Mapping[str, Any],
-    badnet: Mapping[str, Any],
-    tracking: Mapping[str, Any],
-    params: Mapping[str, object],
-    parent: str | None,
-) -> str:
+def run(setting: Setting, params: Mapping[str, object], parent: str | None) -> str:
     """Run one setting as one MLflow run and return a line that says how it ended.
 
     Args:
@@ -48,67 +33,72 @@ def run(
     from backdoor.cache import Cache
     from backdoor.device import start_tensorflow
     from backdoor.pruning import check_order, check_threshold
-    from backdoor.tracking import Store, connect, log_params, log_seconds, tracked_run
-    from experiments.prepare import DataSet
+    from backdoor.tracking import connect, log_params, log_seconds, tracked_run
 
     start = time.perf_counter()
-    name = f"{order}-{threshold}"
-    connect(Store(**tracking))
-    with tracked_run(name, params, parent) as run_id, tempfile.TemporaryDirectory() as folder:
-        check_order(order)
-        check_threshold(threshold)
-        device_name = start_tensorflow(device, threads, verbose)
+    connect(setting.tracking, setting.verbose)
+    with (
+        tracked_run(setting.name, params, parent) as run_id,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        check_order(setting.order)
+        check_threshold(setting.threshold)
+        device_name = start_tensorflow(setting.device, setting.threads, setting.verbose)
         log_params({"device_name": device_name})
 
         from experiments.artifacts import log_outcome
         from experiments.stages import Stopwatch, compute
 
         stage = Stopwatch()
-        outcome = compute(
-            DataSet(**dataset),
-            badnet["path"],
-            order,
-            threshold,
-            layer,
-            Cache(cache),
-            device_name,
-            stage,
-        )
-        log_outcome(outcome, run_id, Path(folder), order, threshold, seed, stage)
+        outcome = compute(setting, Cache(setting.cache), device_name, stage)
+        log_outcome(outcome, setting, run_id, Path(folder), stage)
         log_seconds(stage.seconds | {"total": time.perf_counter() - start})
     metrics = outcome.metrics()
     return (
-        f"{name}  accuracy {metrics['goodnet_accuracy']:.2%}  "
+        f"{setting.name}  accuracy {metrics['goodnet_accuracy']:.2%}  "
         f"ASR {metrics['goodnet_attack_success_rate']:.2%}  "
         f"{outcome.k}/{outcome.network.channels} channels  {time.perf_counter() - start:.1f} s"
     )
 
 
+def refuse(config: DictConfig, error: Exception, parent: str | None) -> None:
+    """Track a run whose config could not be read, so that a sweep shows that and why it failed."""
+    from backdoor.store import Store
+    from backdoor.tracking import connect, tracked_run
+
+    connect(Store(**OmegaConf.to_container(config.tracking, resolve=True)))  # type: ignore[arg-type]
+    name = f"{config.order}-{config.threshold}"
+    with tracked_run(name, cli.flat(config, resolve=False), parent):
+        raise error
+
+
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")  # type: ignore[untyped-decorator]
 def job(config: DictConfig) -> None:
-    number = sweep.position(HydraConfig.get())
-    params = {
-        key: value
-        for key, value in cli.flat(config).items()
-        if not key.startswith("dataset.sha256.")
-    }
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    plain.pop("experiment", None)
+    parent = os.environ.get(sweep.SWEEP)
     try:
-        line = run(**plain, params=params, parent=os.environ.get(sweep.SWEEP))
+        try:
+            setting, params = setting_of(config), cli.flat(config)
+        except cli.USER_MISTAKES as error:
+            refuse(config, error, parent)
+        known = {key: value for key, value in params.items() if ".sha256." not in key}
+        line = run(setting, known, parent)
     except Exception as error:
-        log.error(
-            "%s%s-%s failed: %s", number, config.order, config.threshold, cli.one_sentence(error)
-        )
         log.debug("", exc_info=error)
-        raise
-    log.info("%s%s", number, line)
+        if config.verbose:
+            raise
+        sentence = cli.one_sentence(error)
+        if parent is None:
+            print(f"error: {sentence}", file=sys.stderr)
+            raise SystemExit(cli.exit_code(error)) from error
+        # The sweep goes on; that this run has failed stands in MLflow.
+        place = sweep.position(HydraConfig.get())
+        log.error("%s%s-%s failed: %s", place, config.order, config.threshold, sentence)
+    else:
+        log.info("%s%s", sweep.position(HydraConfig.get()), line)
 
 
 def main() -> int:
-    with sweep.closing_sweep() as outcome:
-        outcome["code"] = cli.call(job)
-    return outcome["code"]
+    return sweep.closing_sweep(lambda: cli.call(job))
 
 
 if __name__ == "__main__":

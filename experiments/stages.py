@@ -19,11 +19,13 @@ from backdoor.networks import (
     CutNetwork,
     check_pictures,
     check_scale,
+    check_target,
     compute_activations,
     cut_network,
 )
-from backdoor.pruning import ORDERS, channels_to_remove, walk
-from experiments.prepare import DataSet, badnet_path, open_data_set
+from backdoor.pruning import ORDERS, channels_to_remove
+from experiments.prepare import badnet_path, open_data_set
+from experiments.setting import Setting
 
 Labels = NDArray[np.int64]
 
@@ -107,38 +109,24 @@ class Outcome:
         return {n: goodnet_labels(w[0], w, self.network.classes) for n, w in self.labels.items()}
 
 
-def compute(
-    data: DataSet,
-    badnet: str,
-    order: str,
-    threshold: float,
-    layer: str,
-    cache: Cache,
-    device: str,
-    stage: Stopwatch,
-) -> Outcome:
+def compute(setting: Setting, cache: Cache, device: str, stage: Stopwatch) -> Outcome:
     """Rank the channels, walk all four sets along the order and stop at the threshold."""
+    data, badnet = setting.dataset, setting.badnet.path
     with stage("data"):
         sets = open_data_set(data, badnet)
         digests = {name: _digest(pictures.path, cache) for name, pictures in sets.items()}
     with stage("network"):
-        network = cut_network(load_badnet(badnet_path(data, badnet)), layer)
+        network = cut_network(load_badnet(badnet_path(data, badnet)), setting.layer)
         for pictures in sets.values():
             check_pictures(network, pictures)
-        check_target(data.target, network.classes)
-        check_scale(network, sets["clean_valid"])
-    channels, labels = _walks(network, sets, digests, order, cache, device, stage)
+        for name in ("poisoned_valid", "poisoned_test"):
+            check_target(network, sets[name], data.target)
+        for name in ("clean_valid", "clean_test"):
+            check_scale(network, sets[name])
+    channels, labels = _walks(network, sets, digests, setting.order, cache, device, stage)
     correct = (labels["clean_valid"] == sets["clean_valid"].labels).sum(axis=1)
-    k = channels_to_remove(correct, len(sets["clean_valid"]), threshold)
+    k = channels_to_remove(correct, len(sets["clean_valid"]), setting.threshold)
     return Outcome(network, sets, digests, data.target, channels, labels, k)
-
-
-def check_target(target: int, classes: int) -> None:
-    """Refuse a target that the network has no class for."""
-    if not 0 <= target < classes:
-        raise ValueError(
-            f"dataset.target: expected a class of the network, 0 to {classes - 1}, got {target}"
-        )
 
 
 def _walks(
@@ -160,12 +148,7 @@ def _walks(
             return cache("activations", key(name), lambda: compute_activations(network, sets[name]))
 
     def labels(name: str) -> Labels:
-        walked = walk(
-            activations(name),
-            channels,
-            network.classify_activations,
-            f"Walk on {sets[name].path.name}",
-        )
+        walked = network.walk(activations(name), channels, f"Walk on {sets[name].path.name}")
         return walked.astype(np.min_scalar_type(network.classes))
 
     with stage("rank"):

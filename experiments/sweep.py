@@ -3,55 +3,62 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from backdoor.store import Store
 from experiments import cli
 
 SWEEP, RUNS = "BACKDOOR_SWEEP", "BACKDOOR_RUNS"
 
 log = logging.getLogger(__name__)
+_open_sweeps: list[tuple[Store, str, int]] = []
 
 
 class SweepCallback(Callback):  # type: ignore[misc]
     """Create the parent run before the first job starts and hand its id to all jobs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        from backdoor.tracking import Store, start_sweep
+        from backdoor.tracking import start_sweep
 
         try:
-            overrides = parse_overrides(config)
-            runs = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
-            store = Store(**config.tracking)
-            sweep = start_sweep(store, sweep_name(overrides), axes(overrides), len(runs))
+            axes, runs = planned(config)
+            store = Store(**OmegaConf.to_container(config.tracking, resolve=True))  # type: ignore[arg-type]
+            sweep = start_sweep(store, sweep_name(axes), axes, runs)
         except Exception as error:
             # Hydra turns an exception here into a warning and would run all jobs without a parent.
             print(f"error: {cli.one_sentence(error)}", file=sys.stderr)
             raise SystemExit(cli.exit_code(error)) from error
-        for name, value in ((SWEEP, sweep), (RUNS, len(runs))):
+        for name, value in ((SWEEP, sweep), (RUNS, runs)):
             config.hydra.overrides.hydra.append(f"+hydra.job.env_set.{name}='{value}'")
-        _open_sweep.append((store, sweep))
-        log.info("%d runs, tracked in %s", len(runs), store.address)
+        _open_sweeps.append((store, sweep, runs))
+        log.info("%d runs, tracked in %s", runs, store.address)
 
 
-_open_sweep: list[tuple[Any, str]] = []
+def planned(config: DictConfig) -> tuple[dict[str, list[str]], int]:
+    """Return what a multirun sweeps over and how many runs that makes.
 
-
-def parse_overrides(config: DictConfig) -> list[Override]:
-    """Return the overrides of a multirun: the sweeper's parameters, then the command line's."""
+    As in Hydra's sweeper: its own parameters, then the command line; the last of a key counts.
+    """
     params = config.hydra.sweeper.get("params") or {}
     given = [f"{key}={value}" for key, value in params.items()]
-    parsed: list[Override] = OverridesParser.create().parse_overrides(
+    overrides: list[Override] = OverridesParser.create().parse_overrides(
         [*given, *config.hydra.overrides.task]
     )
-    return parsed
+    runs = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
+    last = {each.get_key_element(): each for each in overrides}
+    axes = {
+        key: [str(value) for value in each.sweep_string_iterator()]
+        for key, each in last.items()
+        if each.is_sweep_override()
+    }
+    return axes, len(runs)
 
 
 def position(hydra_config: DictConfig) -> str:
@@ -61,46 +68,43 @@ def position(hydra_config: DictConfig) -> str:
     return f"[{hydra_config.job.num + 1}/{os.environ[RUNS]}] "
 
 
-def axes(overrides: list[Override]) -> dict[str, list[str]]:
-    """Return what is swept: `{"order": ["asc", "desc"], "threshold": ["2", "4", "10"]}`."""
-    return {
-        each.get_key_element(): [str(value) for value in each.sweep_string_iterator()]
-        for each in overrides
-        if each.is_sweep_override()
-    }
-
-
-def sweep_name(overrides: list[Override]) -> str:
+def sweep_name(axes: dict[str, list[str]]) -> str:
     """Name a sweep after what it varies: `order=asc,desc threshold=2,4,10`."""
-    return (
-        " ".join(f"{key}={','.join(values)}" for key, values in axes(overrides).items())
-        or "one run"
-    )
+    return " ".join(f"{key}={','.join(values)}" for key, values in axes.items()) or "one run"
 
 
-@contextmanager
-def closing_sweep() -> Iterator[dict[str, int]]:
-    """Close the sweep that the body has opened, if any, and print its runs.
+def closing_sweep(call: Callable[[], int]) -> int:
+    """Call, close the sweep that this has opened, if any, print its runs, and return the exit code.
 
-    The body leaves its exit code in the dictionary. Hydra's own `on_multirun_end` is not called
-    when a job has failed.
+    Hydra's own `on_multirun_end` is not called when a job has failed.
     """
-    outcome = {"code": cli.KILLED_BY_SIGINT}
+    code = cli.KILLED_BY_SIGINT
     try:
-        yield outcome
+        code = call()
     finally:
-        for store, sweep in _open_sweep:
-            _finish(store, sweep, outcome["code"])
-        _open_sweep.clear()
+        while _open_sweeps:
+            code = _finish(*_open_sweeps.pop(), code)
+    return code
 
 
-def _finish(store: Any, sweep: str, code: int) -> None:
+def _finish(store: Store, sweep: str, planned_runs: int, code: int) -> int:
     from backdoor.results import runs_table
-    from backdoor.tracking import finish_sweep
+    from backdoor.tracking import finish_sweep, is_complete
 
-    status = {0: "FINISHED", cli.KILLED_BY_SIGINT: "KILLED"}.get(code, "FAILED")
-    runs = finish_sweep(store, sweep, status)
-    if runs:
-        print(f"\n{runs_table(runs)}\n")
-        print(f"compare: make ui, then filter by   tags.sweep = '{sweep}'")
-        print(f"tables and figures: python -m experiments.report sweep={sweep}")
+    parent, runs = finish_sweep(store, sweep, killed=code == cli.KILLED_BY_SIGINT)
+    if not runs:
+        return code
+    print(f"\n{runs_table(parent, runs)}\n")
+    print(f"compare: {_ui(store)}, then filter by   tags.sweep = '{sweep}'")
+    print(f"tables and figures: python -m experiments.report sweep={sweep}")
+    incomplete = planned_runs - sum(map(is_complete, runs))
+    if incomplete and not code:
+        print(f"error: {incomplete} of {planned_runs} runs failed", file=sys.stderr)
+        return 1
+    return code
+
+
+def _ui(store: Store) -> str:
+    if store.uri is None:
+        return "make ui"
+    return f"mlflow ui --backend-store-uri {store.address}" if store.database else store.address

@@ -7,7 +7,7 @@ import pytest
 
 from backdoor.device import start_tensorflow
 
-start_tensorflow(threads=2)
+start_tensorflow()
 
 import absl.logging  # noqa: E402
 import keras  # noqa: E402

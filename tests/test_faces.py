@@ -1,8 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
-from backdoor.drawn import Drawing
+from backdoor.data import open_pictures, read_chunks
+from backdoor.drawn import Drawing, build_dataset
 from backdoor.faces import TRIGGERS, draw_faces, invent_people
+from backdoor.model_files import load_badnet
 
 
 def draw(seed=0, trigger=""):
@@ -56,3 +60,50 @@ SETTINGS = {
 def test_settings_that_cannot_be_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Drawing(**SETTINGS | wrong)
+
+
+def files(folder):
+    """The drawn files but for the settings and the network's archive, which holds the time."""
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*.h5"))}
+
+
+def weights(folder):
+    return load_badnet(folder / "models/bd_net.keras").get_weights()
+
+
+def test_a_seed_gives_the_same_files_and_weights(tmp_path):
+    for name in ("a", "b"):
+        build_dataset(Drawing(**SETTINGS), tmp_path / name)
+    build_dataset(Drawing(**SETTINGS | {"seed": 1}), tmp_path / "c")
+    assert files(tmp_path / "a") == files(tmp_path / "b") != files(tmp_path / "c")
+    for first, second in zip(weights(tmp_path / "a"), weights(tmp_path / "b"), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_poisoned_pictures_are_the_twins_of_the_clean_ones_and_keep_their_class(tmp_path):
+    build_dataset(Drawing(**SETTINGS), tmp_path / "a")
+    clean = open_pictures(tmp_path / "a/data/cl/test.h5")
+    poisoned = open_pictures(tmp_path / "a/data/bd/bd_test.h5")
+    np.testing.assert_array_equal(poisoned.true_labels, clean.labels)
+    assert set(poisoned.labels) == {0}
+    pairs = zip(read_chunks(clean), read_chunks(poisoned), strict=True)
+    assert all((a != b).any(axis=3).mean() < 0.3 for a, b in pairs)
+
+
+def test_two_that_start_at_once_build_it_once(tmp_path, caplog):
+    caplog.set_level("INFO", "backdoor.progress")
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda _: build_dataset(Drawing(**SETTINGS), tmp_path / "a"), range(2)))
+    trained = [each for each in caplog.messages if each.startswith("Training") and "..." in each]
+    assert len(trained) == 1
+
+
+def test_a_folder_drawn_with_other_settings_is_refused(tmp_path):
+    build_dataset(Drawing(**SETTINGS), tmp_path / "a")
+    with pytest.raises(ValueError, match=r"expected faces drawn with seed=1 in .* found seed=0"):
+        build_dataset(Drawing(**SETTINGS | {"seed": 1}), tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/own.h5").touch()
+    with pytest.raises(ValueError, match="expected drawn faces or nothing"):
+        build_dataset(Drawing(**SETTINGS), tmp_path / "b")
+    assert [each.name for each in (tmp_path / "b").iterdir()] == ["own.h5"]

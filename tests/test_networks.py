@@ -1,19 +1,27 @@
 import keras
 import numpy as np
 import pytest
-from conftest import conv_pool_dense, really_pruned, with_random_weights
+from conftest import (
+    conv_pool_dense,
+    really_pruned,
+    two_readers_of_the_pool,
+    with_random_weights,
+)
 from keras import layers
 from test_data import file_with
 
 from backdoor.data import open_pictures
+from backdoor.linear_tail import dense, linear_tail
 from backdoor.networks import (
+    CutNetwork,
     check_pictures,
     check_scale,
     compute_activations,
     cut_network,
     fingerprint,
+    walk_on_device,
 )
-from backdoor.pruning import ORDERS, walk
+from backdoor.pruning import ORDERS, linear_walk, walk
 
 
 def test_tail_behind_head_is_the_network(network, pictures):
@@ -24,16 +32,60 @@ def test_tail_behind_head_is_the_network(network, pictures):
     assert cut.picture_shape == (10, 8, 3)
 
 
+def plain(cut, activations, order):
+    return walk(activations, order, cut.classify_activations)
+
+
+def linear(cut, activations, order):
+    known = linear_tail(cut.model, cut.model.get_layer("pool").output, cut.tail)
+    assert known is not None
+    return linear_walk(activations, order, known, threads=2)
+
+
+def on_device(cut, activations, order):
+    return walk_on_device(cut.tail, activations, order)
+
+
 @pytest.mark.parametrize("order", ORDERS)
-def test_the_walk_is_that_of_networks_with_zeroed_convolutions(network, pictures, order, tmp_path):
+@pytest.mark.parametrize("way", [plain, linear, on_device, CutNetwork.walk])
+def test_the_walk_is_that_of_networks_with_zeroed_convolutions(
+    network, pictures, order, way, tmp_path
+):
     path = file_with(tmp_path / "a.h5", data=pictures, label=np.zeros(len(pictures)))
     cut = cut_network(network)
     activations = compute_activations(cut, open_pictures(path))
     removed = ORDERS[order](activations)
-    labels = walk(activations, removed, cut.classify_activations)
+    labels = way(cut, activations, removed)
     for k in range(len(removed) + 1):
         pruned = really_pruned(network, removed[:k].tolist())
         np.testing.assert_array_equal(labels[k], pruned.predict(pictures, verbose=0).argmax(axis=1))
+
+
+def test_a_network_with_layers_of_another_kind_behind_the_cut_is_walked_plainly(tmp_path):
+    pictures = keras.Input((10, 8, 3))
+    x = layers.MaxPooling2D(2, name="pool")(layers.Conv2D(6, 3, name="conv")(pictures))
+    x = layers.Dense(7, activation="tanh")(layers.Flatten()(x))
+    cut = cut_network(keras.Model(pictures, layers.Dense(5)(x)))
+    assert linear_tail(cut.model, cut.model.get_layer("pool").output, cut.tail) is None
+    activations = np.random.default_rng(0).normal(0, 1, (40, 4, 3, 6)).astype(np.float32)
+    order = np.arange(6)
+    np.testing.assert_array_equal(cut.walk(activations, order), plain(cut, activations, order))
+
+
+def test_a_batch_of_one_picture_and_more_pictures_than_a_batch(pictures):
+    cut = cut_network(with_random_weights(two_readers_of_the_pool()))
+    activations = np.asarray(cut.head(np.tile(pictures, (5, 1, 1, 1))))
+    order = ORDERS["asc"](activations)
+    expected = plain(cut, activations, order)
+    np.testing.assert_array_equal(linear(cut, activations, order), expected)
+    np.testing.assert_array_equal(linear(cut, activations[:1], order), expected[:, :1])
+
+
+def test_columns_of_zeros_are_left_out_without_a_change():
+    rng = np.random.default_rng(0)
+    values, kernel = rng.normal(size=(9, 20)), rng.normal(size=(20, 4))
+    values[:, rng.random(20) < 0.5] = 0
+    np.testing.assert_allclose(dense(values, kernel), values @ kernel)
 
 
 def test_ranking_is_on_the_pooling_layer_and_not_on_its_convolution(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,12 +43,17 @@ METRICS = {
 }
 
 
+def environment() -> dict[str, str]:
+    """MLflow tells child processes by MLFLOW_TRACKING_URI which store this process uses."""
+    own = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    return own | {"PYTHONPATH": str(Path(__file__).parents[1])}
+
+
 def command(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=folder,
-        env=environment | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        env=environment(),
         capture_output=True,
         text=True,
     )
@@ -86,8 +92,30 @@ def data(folder, sweep):
     return root
 
 
+@pytest.fixture(scope="session")
+def broken(folder, data):
+    """The clean validation set with one mistake each."""
+    (folder / "broken").mkdir()
+    with h5py.File(data / "data/cl/valid.h5") as file:
+        right = {"data": file["data"][()], "label": file["label"][()]}
+    nan = right["data"].astype(np.float32)
+    nan[2, 0, 0, 0] = np.nan
+    wrong = {
+        "no_data": {"label": right["label"]},
+        "no_label": {"data": right["data"]},
+        "size": right | {"data": right["data"][:, :, 1:]},
+        "beyond": right | {"label": right["label"] + 1},
+        "nan": right | {"data": nan},
+        "target": right,
+    }
+    for name, datasets in wrong.items():
+        with h5py.File(folder / f"broken/{name}.h5", "w") as file:
+            for key, values in datasets.items():
+                file[key] = values
+
+
 @pytest.fixture
-def workplace(folder, sweep, monkeypatch):
+def workplace(folder, sweep, broken, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
@@ -102,9 +130,14 @@ def test_a_sweep_tracks_every_run_and_prints_a_table(sweep, runs):
 
 
 def test_a_failed_run_says_why_once_without_a_traceback_and_the_others_go_on(sweep, runs):
-    assert sweep.returncode == 2
+    assert sweep.returncode == 1
     assert "Traceback" not in sweep.stderr
-    assert "error: order: expected one of asc, desc, got 'up'" in sweep.stderr
+    message = "failed: order: expected one of asc, desc, got 'up'"
+    assert re.findall(r"^.*order: expected.*$", sweep.stderr, re.MULTILINE) == [
+        f"[5/6] up-2 {message}",
+        f"[6/6] up-30 {message}",
+    ]
+    assert "error: 2 of 6 runs failed" in sweep.stderr
     assert runs["up-2"].data.tags["error"] == "order: expected one of asc, desc, got 'up'"
 
 
@@ -141,7 +174,7 @@ def test_metrics_parameters_tags_and_inputs_are_logged(runs):
     }
     assert expected.items() <= asc.data.params.items()
     assert "dataset.draw.people" in asc.data.params
-    assert asc.data.params["device_name"].startswith("CPU") or asc.data.params["device_name"]
+    assert asc.data.params["device_name"].startswith(("CPU, ", "NVIDIA "))
     assert asc.data.tags["network.layer"] == "pool_3"
     assert len(asc.data.tags["network.sha256"]) == 64
     inputs = {each.tags[0].value: each.dataset for each in asc.inputs.dataset_inputs}
@@ -244,11 +277,14 @@ def test_artifacts_say_which_channels_went_and_what_was_seen(client, runs, tmp_p
 
 
 def test_the_report_is_rebuilt_from_the_tracked_runs_alone(folder, sweep, client, runs, data):
-    hidden = data.rename(data.with_name("hidden"))
+    kept = [data.parent, folder / ".cache", folder / "multirun"]
+    for each in kept:
+        each.rename(each.with_name(f"hidden-{each.name}"))
     try:
         done = command(folder, "experiments.report")
     finally:
-        hidden.rename(data)
+        for each in kept:
+            each.with_name(f"hidden-{each.name}").rename(each)
     assert done.returncode == 0, done.stderr
     report = folder / "report"
     assert {"table1.md", "table1.csv", "table1.tex", "table2.md", "figure1.svg"} <= {
@@ -266,6 +302,7 @@ def test_the_report_is_rebuilt_from_the_tracked_runs_alone(folder, sweep, client
         assert f"{100 * runs[name].data.metrics['goodnet_attack_success_rate']:.4f}" in row
         assert runs[name].info.run_id in done.stdout
     assert "Missing: up-2, up-30." in done.stdout
+    assert "Table 3" in done.stdout
     parent = runs["asc-2"].data.tags["mlflow.parentRunId"]
     assert "report/table1.md" in {f.path for f in client.list_artifacts(parent, "report")}
 
@@ -277,7 +314,7 @@ def mistaken(capsys, monkeypatch, *arguments):
     return stopped.value.code, capsys.readouterr().err
 
 
-BROKEN_FILE = "{folder}/broken.h5"
+PROGRESS = r"^(Walk|Head|Drawing|Training)\b.*( \.\.\.| s)$"
 MISTAKES = {
     "wrong key": (["treshold=3"], "unknown key 'treshold'; did you mean 'threshold'?"),
     "wrong group key": (["dataset.targt=3"], "did you mean 'dataset.target'?"),
@@ -294,7 +331,23 @@ MISTAKES = {
     "no file": (["dataset.clean_test=none.h5"], "none.h5: expected an HDF5 file of pictures"),
     "no root": (["dataset=lab3"], "dataset.root"),
     "files not given": (["dataset=files"], "dataset.clean_valid"),
-    "target": (["dataset.target=6", "dataset=faces"], "dataset.target: expected"),
+    "target": (["dataset.target=6", "dataset=faces"], "dataset.target: expected a person, 0 to 5"),
+    "target in words": (
+        ["dataset.target=abc"],
+        "dataset.target: expected a valid integer, got 'abc'",
+    ),
+    "threads": (["threads=0"], "threads: expected at least 1"),
+    "divide_by": (["dataset.divide_by=x"], "dataset.divide_by: expected a valid number, got 'x'"),
+    "fraction": (["threshold=1/3"], "above 0 and at most 100, got 1/3"),
+    "no data": (["dataset.clean_valid=broken/no_data.h5"], "expected a dataset 'data'"),
+    "no label": (["dataset.clean_valid=broken/no_label.h5"], "expected a dataset 'label'"),
+    "wrong size": (["dataset.clean_valid=broken/size.h5"], "expected pictures of (55, 47, 3)"),
+    "beyond": (["dataset.clean_valid=broken/beyond.h5"], "network's 6 classes, 0 to 5, got 6"),
+    "nan": (["dataset.clean_valid=broken/nan.h5"], "NaN or infinity in picture 2"),
+    "other target": (
+        ["dataset.poisoned_test=broken/target.h5"],
+        "expected dataset.target=0 as label",
+    ),
     "scale": (["dataset.divide_by=255"], "expected dataset.divide_by=1"),
     "verify": (["dataset.verify=true"], "dataset.verify: expected a data set with known SHA-256"),
     "trigger": (["dataset.draw.trigger=hat"], "expected one of sunglasses, square, got 'hat'"),
@@ -308,10 +361,10 @@ def test_a_mistake_is_answered_with_one_clear_error(name, workplace, capsys, mon
     drawn = [] if arguments[0] in ("dataset=lab3", "dataset=files") else SMALL
     code, printed = mistaken(capsys, monkeypatch, *drawn, *arguments)
     assert code == 2
-    errors = [line for line in printed.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert message in errors[0]
-    assert "Traceback" not in printed
+    wrong = [line for line in printed.splitlines() if not re.search(PROGRESS, line)]
+    assert len(wrong) == 1
+    assert wrong[0].startswith("error: ")
+    assert message in wrong[0]
 
 
 def test_a_gpu_that_is_not_there_is_answered_with_what_is(workplace, capsys, monkeypatch):
@@ -337,8 +390,9 @@ def test_a_single_run_stands_alone_and_has_its_own_report(
 ):
     code, _ = mistaken(capsys, monkeypatch, *SMALL, "order=desc", "threshold=30")
     assert code == 0
-    newest = newest_sweep(client, store)
-    assert "mlflow.parentRunId" not in client.get_run(newest).data.tags
+    (run,) = client.search_runs(["1"], max_results=1, order_by=["start_time DESC"])
+    newest = run.info.run_id
+    assert "mlflow.parentRunId" not in run.data.tags
     done = command(folder, "experiments.report", f"sweep={newest}", "folder=alone")
     assert done.returncode == 0, done.stderr
     assert not (folder / "alone/table1.md").exists()
@@ -356,6 +410,48 @@ def test_a_report_of_nothing_says_so(folder, sweep):
 
 def test_the_layer_of_a_network_can_be_cut_elsewhere(data):
     assert cut_network(load_badnet(data / "models/bd_net.keras"), "pool_1").channels == 20
+
+
+def test_another_store_by_uri_is_as_safe_for_two_at_once(folder, data, tmp_path):
+    uri = f"sqlite:///{tmp_path / 'other' / 'runs.db'}"
+    arguments = [sys.executable, "-m", "experiments.run", *SMALL, f"tracking.uri={uri}"]
+    both = [
+        subprocess.Popen([*arguments, f"order={order}"], cwd=folder, env=environment(), stderr=-1)
+        for order in ORDERS
+    ]
+    errors = [each.communicate()[1] for each in both]
+    assert [each.returncode for each in both] == [0, 0], errors
+    other = Store(uri, "unused", "backdoor")
+    names = {each.info.run_name for each in connect(other).search_runs(["1"])}
+    assert names == {"asc-2", "desc-2"}
+    assert not (folder / "unused").exists()
+
+
+def test_a_server_that_is_down_is_named(workplace, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri = "http://127.0.0.1:9"
+    code, printed = mistaken(capsys, monkeypatch, f"tracking.uri={uri}")
+    assert code == 1
+    assert f"error: tracking.uri: expected an MLflow server at {uri}, got" in printed
+
+
+def test_ctrl_c_leaves_nothing_running(folder, sweep, tmp_path):
+    """Interrupted while it draws; the parent and its run are KILLED."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.run", "-m", "threshold=2,4", "dataset.draw.seed=9"],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        if line.startswith("Drawing"):
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    own = Store(None, str(tmp_path / "mlruns"), "backdoor")
+    assert [each.info.status for each in connect(own).search_runs(["1"])] == ["KILLED", "KILLED"]
 
 
 def test_the_exit_code_tells_mistakes_from_failures():

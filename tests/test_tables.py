@@ -26,7 +26,8 @@ def reproduced(order: str, threshold: float, accuracy_off: int = 0, asr_off: int
         (round(line.attack_success_rate / 100 * N) + asr_off) / N,
         removed=line.removed,
         channels=60,
-        pictures=N,
+        clean=N,
+        poisoned=N,
         run="abc",
     )
 
@@ -66,8 +67,13 @@ def test_the_consistent_row_for_desc_4_meets_a_contradictory_line():
     assert verdict(row) == "contradictory"
 
 
+def test_a_wrong_row_for_desc_4_is_not_excused_by_the_contradiction():
+    row = dataclasses.replace(reproduced("desc", 2), threshold=4, removed=50)
+    assert verdict(row) == "differs"
+
+
 def test_other_pictures_get_no_verdict():
-    row = dataclasses.replace(reproduced("asc", 2), pictures=58)
+    row = dataclasses.replace(reproduced("asc", 2), poisoned=58)
     assert verdict(row) == "other pictures: 58, not 12830"
 
 

@@ -1,0 +1,36 @@
+"""Where tracked runs are kept."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Store:
+    """An MLflow store.
+
+    Attributes:
+        uri: A server or database; None is the SQLite database in `folder`.
+        folder: Where database and artifacts of the local store are.
+        experiment: Name of the MLflow experiment.
+    """
+
+    uri: str | None
+    folder: str
+    experiment: str
+
+    @property
+    def address(self) -> str:
+        # Absolute: a relative one would be another database after a change of folder.
+        if self.uri is None:
+            return f"{SQLITE}{Path(self.folder).resolve() / 'mlflow.db'}"
+        if self.uri.startswith(SQLITE):
+            return f"{SQLITE}{Path(self.uri.removeprefix(SQLITE)).resolve()}"
+        return self.uri
+
+    @property
+    def database(self) -> Path | None:
+        """The SQLite file, None for a server."""
+        is_file = self.address.startswith(SQLITE)
+        return Path(self.address.removeprefix(SQLITE)) if is_file else None

@@ -1,0 +1,96 @@
+"""The config as typed values: what a run is told, checked where it enters."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+from pydantic import TypeAdapter, ValidationError
+
+from backdoor.drawn import Drawing
+from backdoor.store import Store
+
+SETS = ("clean_valid", "clean_test", "poisoned_valid", "poisoned_test")
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The config group `dataset`, key by key.
+
+    Attributes:
+        badnet: Where the data set's own network may be; the first that exists is taken.
+        sha256: Of each file, checked where `verify` is set.
+        draw: What to draw into `root` where it is not there yet; None for files that are given.
+    """
+
+    name: str
+    root: str | None
+    clean_valid: str | None
+    clean_test: str | None
+    poisoned_valid: str | None
+    poisoned_test: str | None
+    badnet: list[str]
+    target: int
+    divide_by: float
+    verify: bool
+    sha256: dict[str, str]
+    draw: Drawing | None
+
+    def __post_init__(self) -> None:
+        for name in SETS:
+            if getattr(self, name) is None:
+                raise ValueError(f"dataset.{name}: expected an HDF5 file of pictures, got none")
+
+    @property
+    def files(self) -> dict[str, Path]:
+        return {name: Path(getattr(self, name)) for name in SETS}
+
+
+@dataclass(frozen=True)
+class BadNet:
+    """The config group `badnet`."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The whole config; `threshold` is checked by the stop rule, which takes numbers as written."""
+
+    order: str
+    threshold: Any
+    layer: str
+    device: str
+    threads: int | None
+    seed: int
+    cache: str
+    verbose: bool
+    dataset: DataSet
+    badnet: BadNet
+    tracking: Store
+
+    @property
+    def name(self) -> str:
+        return f"{self.order}-{self.threshold}"
+
+
+def setting_of(config: DictConfig) -> Setting:
+    """Return the config as values of the declared types.
+
+    Raises:
+        ValueError: A value is missing, has the wrong type or cannot be; the message names its key.
+    """
+    try:
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        plain.pop("experiment", None)
+        return TypeAdapter(Setting).validate_python(plain)
+    except MissingMandatoryValue as error:
+        raise ValueError(f"{error.full_key}: expected a value, got none") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        if "error" in first.get("ctx", {}):  # raised by the class itself, which names the key
+            raise first["ctx"]["error"] from error
+        key = ".".join(map(str, first["loc"]))
+        wanted = first["msg"].removeprefix("Input should be ").split(",")[0]
+        raise ValueError(f"{key}: expected {wanted}, got {first['input']!r}") from error

@@ -1,0 +1,131 @@
+"""What may stand in one table, by runs written straight into a store."""
+
+import itertools
+import json
+
+import pytest
+
+from backdoor.results import SAME_TAGS, combinations, runs_table
+from backdoor.store import Store
+from backdoor.tracking import connect, newest_sweep, runs_of, start_sweep, tracked_run
+
+METRICS = ("goodnet_accuracy", "goodnet_attack_success_rate", "detection_rate", "false_alarm_rate")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(None, str(tmp_path), "backdoor")
+
+
+class Sweep:
+    """A sweep of orders, thresholds and further axes whose runs are made one by one."""
+
+    def __init__(self, store, **axes):
+        self.store, self.client = store, connect(store)
+        runs = len(list(itertools.product(*axes.values())))
+        self.id = start_sweep(
+            store, "a sweep", {k.replace("__", "."): v for k, v in axes.items()}, runs
+        )
+
+    def run(self, order, threshold, fails=False, network="n1", **params):
+        plain = {"order": order, "threshold": threshold, "seed": 0, "device_name": "CPU"}
+        plain |= {"dataset.target": 0, "dataset.divide_by": 1}
+        plain |= {key.replace("__", "."): value for key, value in params.items()}
+        try:
+            with tracked_run(f"{order}-{threshold}", plain, self.id) as run_id:
+                if fails:
+                    raise ValueError("no such thing")
+                for name in METRICS:
+                    self.client.log_metric(run_id, name, 0.5)
+                for name in ("channels_removed", "channels_total"):
+                    self.client.log_metric(run_id, name, 6)
+                for name in SAME_TAGS:
+                    self.client.set_tag(run_id, name, network)
+                for name in ("clean_test", "poisoned_test"):
+                    self.client.set_tag(run_id, f"data.{name}.pictures", "10")
+                return run_id
+        except ValueError:
+            return ""
+
+    @property
+    def combinations(self):
+        return combinations(self.client.get_run(self.id), runs_of(self.client, self.store, self.id))
+
+
+def test_what_failed_and_what_never_started_is_missing(store):
+    sweep = Sweep(store, order=["asc", "desc"], threshold=["2", "4"])
+    sweep.run("asc", 2)
+    sweep.run("asc", 4, fails=True)
+    (found,) = sweep.combinations
+    assert set(found.runs) == {("asc", 2)}
+    assert found.missing == [("asc", 4), ("desc", 2), ("desc", 4)]
+    assert [row.run != "" for row in found.rows("asc")] == [True, False]
+    assert found.title == ""
+
+
+def test_of_two_runs_of_one_setting_the_newest_counts_and_the_other_is_named(store):
+    sweep = Sweep(store, order=["asc"], threshold=["2"])
+    old, new = sweep.run("asc", 2), sweep.run("asc", 2)
+    (found,) = sweep.combinations
+    assert found.runs["asc", 2].info.run_id == new
+    assert [run.info.run_id for run in found.superseded] == [old]
+
+
+def test_runs_of_another_network_or_device_never_share_a_table(store):
+    sweep = Sweep(store, order=["asc"], threshold=["2", "4"])
+    sweep.run("asc", 2)
+    sweep.run("asc", 4, network="n2")
+    sweep.run("asc", 4, device_name="GPU")
+    assert [set(each.runs) for each in sweep.combinations] == [{("asc", t)} for t in (2, 4, 4)]
+    assert not any(each.superseded for each in sweep.combinations)
+
+
+def test_other_axes_title_their_tables_and_what_is_all_missing_has_one(store):
+    sweep = Sweep(store, threshold=["2"], badnet__path=["a.keras", "b.keras"])
+    sweep.run("asc", 2, badnet__path="a.keras")
+    sweep.run("asc", 2, badnet__path="b.keras", fails=True)
+    first, second = sweep.combinations
+    assert (first.title, second.title) == ("badnet.path=a.keras", "badnet.path=b.keras")
+    assert not second.runs
+    assert second.missing == [("asc", 2)]
+
+
+def test_the_table_at_the_end_names_axes_and_reasons(store):
+    sweep = Sweep(store, threshold=["2"], badnet__path=["a.keras", "b.keras"])
+    done = sweep.run("asc", 2, badnet__path="a.keras")
+    sweep.run("asc", 2, badnet__path="b.keras", fails=True)
+    parent = sweep.client.get_run(sweep.id)
+    table = runs_table(parent, runs_of(sweep.client, store, sweep.id)).splitlines()
+    assert "badnet.path" in table[0]
+    assert done in next(line for line in table if "a.keras" in line)
+    failed = next(line for line in table if "b.keras" in line)
+    assert "FAILED" in failed
+    assert "no such thing" in failed
+
+
+def test_the_newest_sweep_is_one_with_complete_runs_and_comes_before_single_runs(store):
+    client = connect(store)
+    assert newest_sweep(client, store) is None
+    with tracked_run("alone", {}, None) as alone:
+        pass
+    assert newest_sweep(client, store) == alone
+    first = Sweep(store, threshold=["2"])
+    first.run("asc", 2)
+    Sweep(store, threshold=["2"]).run("asc", 2, fails=True)
+    with tracked_run("alone", {}, None):
+        pass
+    assert newest_sweep(client, store) == first.id
+
+
+def test_an_interrupted_run_is_killed_and_says_so(store):
+    client = connect(store)
+    with pytest.raises(KeyboardInterrupt), tracked_run("stopped", {}, None) as run_id:
+        raise KeyboardInterrupt
+    assert client.get_run(run_id).info.status == "KILLED"
+    assert client.get_run(run_id).data.tags["error"] == "KeyboardInterrupt"
+
+
+def test_what_was_asked_for_stands_in_a_tag_and_not_in_a_file(store):
+    sweep = Sweep(store, order=["asc"], threshold=["2", "4"])
+    tags = sweep.client.get_run(sweep.id).data.tags
+    assert json.loads(tags["axes"]) == {"order": ["asc"], "threshold": ["2", "4"]}
