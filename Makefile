@@ -39,6 +39,9 @@ sweep: setup  ## set-up, data and BadNet, the six runs, Tables 1-2 and Figures 1
 report: setup  ## tables and figures of the newest sweep
 	$(BIN)/python -m experiments.report $(ARGS)
 
+benchmark: setup  ## the walk against the lab loop and one plain pass
+	$(BIN)/python -m experiments.benchmark $(ARGS)
+
 ui: setup  ## compare the runs in MLflow's pages on http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui \
 	  --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --host 127.0.0.1 --workers 1 $(ARGS)

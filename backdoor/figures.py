@@ -92,6 +92,24 @@ def draw_class_distribution(counts: Mapping[str, Sequence[int]]) -> Figure:
     return figure
 
 
+def draw_benchmark(
+    seconds: Mapping[str, float], growth: Mapping[str, Mapping[int, float]]
+) -> Figure:
+    """Draw how long each stage takes, and how that grows in pictures, channels and thresholds."""
+    figure = Figure(figsize=(13, 3.2), layout="constrained")
+    bars, *curves = figure.subplots(1, 4, width_ratios=[1.6, 1, 1, 1])
+    bars.barh(list(seconds), list(seconds.values()), color=ACCURACY, log=True)
+    bars.bar_label(bars.containers[0], fmt="%.3g s", padding=3)
+    bars.invert_yaxis()
+    bars.margins(x=0.25)
+    bars.set_xlabel("seconds")
+    for axis, (what, found) in zip(curves, growth.items(), strict=True):
+        axis.plot(list(found), list(found.values()), "o-", color=ACCURACY)
+        axis.set(xlabel=what, ylim=(0, None))
+        axis.grid(alpha=0.3)
+    return figure
+
+
 def _caption(samples: Samples, index: int, classes: int) -> str:
     goodnet = samples.goodnet[index]
     answer = "backdoored" if goodnet == classes else str(goodnet)

@@ -69,12 +69,23 @@ def linear_tail(model: keras.Model, cut: keras.KerasTensor, tail: keras.Model) -
     return found if _agrees(found, tail) else None
 
 
-def dense(values: Array, kernel: Array) -> Array:
-    """Return values @ kernel, without the columns of `values` that are zero on the whole batch."""
-    used = np.flatnonzero(values.any(axis=0))
+def dense(values: Array, kernel: Array, bias: Array) -> Array:
+    """Return values @ kernel + bias, leaving out columns of `values` that are zero throughout."""
+    used = np.flatnonzero((values != 0).any(axis=0))
     if len(used) > 0.8 * len(kernel):
-        return values @ kernel
-    return values[:, used] @ kernel[used]
+        found = values @ kernel
+    else:
+        found = values[:, used] @ kernel.take(used, axis=0)
+    found += bias
+    return found
+
+
+def relu(values: Array) -> Array:
+    """Return the larger of each value and zero.
+
+    NumPy 2.4 is three times as fast with a row of zeros as with a single one.
+    """
+    return np.maximum(values, np.zeros(values.shape[-1], values.dtype))
 
 
 class _Translation:
@@ -157,7 +168,7 @@ class _Translation:
         if isinstance(layer, keras.layers.Dense):
             kernel, bias = _kernel_and_bias(layer)
             activation = self._activation(layer)
-            return lambda values: activation(dense(values, kernel) + bias)
+            return lambda values: activation(dense(values, kernel, bias))
         return self._activation(layer)
 
     def _activation(self, layer: keras.Layer) -> Operation:
@@ -170,7 +181,7 @@ class _Translation:
         function = keras.activations.relu if plain_relu else getattr(layer, "activation", None)
         is_last = layer.output is self.model.outputs[0]
         if function is keras.activations.relu:
-            return lambda values: np.maximum(values, 0)
+            return relu
         # The largest score is the largest before the softmax, too.
         softmax = function is keras.activations.softmax or isinstance(layer, keras.layers.Softmax)
         if _is_linear(function) or (is_last and softmax):

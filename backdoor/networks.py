@@ -5,20 +5,23 @@ the network answers with channels removed. Neither is ever changed.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from backdoor.data import CHUNK, PictureSet, read_chunks, read_pictures
 from backdoor.linear_tail import linear_tail
 from backdoor.progress import progress
-from backdoor.pruning import linear_walk, walk
+from backdoor.pruning import LinearTail, linear_walk, walk
 
+IN_FLIGHT = 3  # chunks of pictures
 SAMPLE = 512  # pictures on which the scale is tried
 LARGE_CHUNK = 4096  # pictures a step on a GPU
 POOLING = (
@@ -73,16 +76,34 @@ class CutNetwork:
         """
         if tf.config.list_logical_devices("GPU"):
             return walk_on_device(self.tail, activations, order, what)
-        known = linear_tail(self.model, self.model.get_layer(self.layer).output, self.tail)
-        if known is None:
+        if self.linear_tail is None:
             return walk(activations, order, self.classify_activations, what)
         threads = tf.config.threading.get_intra_op_parallelism_threads() or 1
-        return linear_walk(activations, order, known, threads, what)
+        return linear_walk(activations, order, self.linear_tail, threads, what)
+
+    @cached_property
+    def linear_tail(self) -> LinearTail | None:
+        """The tail in NumPy, None where it has a layer of no known kind."""
+        return linear_tail(self.model, self.model.get_layer(self.layer).output, self.tail)
 
     @cached_property
     def classify_pictures(self) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
         """B as a function of arrays: pictures to labels (n,)."""
         return _in_batches(_compiled(self.model, labels=True))
+
+    def activate(self, chunks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the head's output for the pictures of all chunks, (n, ..., C).
+
+        A few chunks are on their way at once: one is read while others are computed.
+        """
+        threads = Parallel(
+            IN_FLIGHT, "threading", "generator", pre_dispatch=IN_FLIGHT, batch_size=1
+        )
+        return np.concatenate(list(threads(delayed(self._head)(chunk) for chunk in chunks)))
+
+    @cached_property
+    def _head(self) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+        return _compiled(self.head, labels=False)
 
 
 def cut_network(model: keras.Model, layer: str = "auto") -> CutNetwork:
@@ -111,14 +132,10 @@ def cut_network(model: keras.Model, layer: str = "auto") -> CutNetwork:
 
 def compute_activations(network: CutNetwork, pictures: PictureSet) -> NDArray[np.float32]:
     """Return the head's output for all pictures, shape (n, ..., C)."""
-    run = _compiled(network.head, labels=False)
-    found = np.empty((len(pictures), *network.head.output_shape[1:]), np.float32)
     chunks = -(-len(pictures) // CHUNK)
-    start = 0
-    for chunk in progress(read_chunks(pictures), f"Head on {pictures.path.name}", chunks):
-        found[start : start + len(chunk)] = run(chunk)
-        start += len(chunk)
-    return found
+    return network.activate(
+        progress(read_chunks(pictures), f"Head on {pictures.path.name}", chunks)
+    )
 
 
 def walk_on_device(
@@ -262,10 +279,10 @@ def _compiled(
 
 
 def _in_batches(
-    run: Callable[[NDArray[np.float32]], NDArray[np.generic]],
+    run: Callable[[NDArray[np.float32]], NDArray[Any]],
 ) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
-    def classify(values: NDArray[np.float32]) -> NDArray[np.int64]:
-        batches = [run(values[start : start + CHUNK]) for start in range(0, len(values), CHUNK)]
-        return np.concatenate(batches, dtype=np.int64) if batches else np.empty(0, np.int64)
+    def in_batches(values: NDArray[np.float32]) -> NDArray[np.int64]:
+        starts = range(0, len(values), CHUNK) or (0,)
+        return np.concatenate([run(values[s : s + CHUNK]) for s in starts], dtype=np.int64)
 
-    return classify
+    return in_batches

@@ -6,12 +6,12 @@ Networks", RAID 2018, arXiv 1805.12185.
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -21,7 +21,7 @@ Activations = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 BATCH = 192  # pictures: what they need stays in a core's cache
-TINY = np.finfo(np.float32).tiny
+SAMPLE, COMPONENTS = 2048, 8  # pictures and directions by which alike ones are found
 
 
 def ascending(activations: Activations) -> NDArray[np.int64]:
@@ -111,23 +111,20 @@ def linear_walk(
 
     The walk is taken backwards, from the last channel's removal to the first: what a channel adds
     to the tail's first units is a small matrix product, and sums that grow from nothing round less
-    than differences that shrink to it. Pictures with the same strongest channels are scored
-    together, since they leave the same units at zero.
+    than differences that shrink to it. Pictures with alike activations are scored together, since
+    they leave the same units at zero.
     """
     channels, places, _ = tail.spread.shape
     by_channel = activations.reshape(len(activations), places, channels)
-    strongest = np.argsort(-by_channel.mean(axis=1) / (mean_activation(by_channel) + TINY), axis=1)
-    alike = np.lexsort((strongest[:, 1 % channels], strongest[:, 0]))
+    alike = _alike(by_channel.reshape(len(activations), -1))
     batches = [alike[start : start + BATCH] for start in range(0, len(alike), BATCH)]
     labels = np.empty((channels + 1, len(activations)), np.int64)
 
     def walk_batch(batch: NDArray[np.int64]) -> None:
         labels[:, batch] = _walk_back(by_channel[batch], order, tail)
 
-    with threadpool_limits(1, user_api="blas"):
-        work = Parallel(threads, prefer="threads", return_as="generator")
-        done = work(delayed(walk_batch)(batch) for batch in batches)
-        for _ in progress(done, what, len(batches)):
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        for _ in progress(pool.map(walk_batch, batches), what, len(batches)):
             pass
     return labels
 
@@ -141,11 +138,29 @@ def _walk_back(pictures: Activations, order: NDArray[np.int64], tail: LinearTail
         added = by_channel[order[k]]
         active = np.flatnonzero(added.any(axis=1))
         labels[k] = labels[k + 1]
-        if len(active):
-            changed = units[active] + added[active] @ tail.spread[order[k]]
+        if len(active) == len(pictures):
+            units += added @ tail.spread[order[k]]
+            labels[k] = tail.score(units).argmax(axis=1)
+        elif len(active):
+            changed = units[active]
+            changed += added[active] @ tail.spread[order[k]]
             units[active] = changed
             labels[k, active] = tail.score(changed).argmax(axis=1)
     return labels
+
+
+def _alike(values: Activations) -> NDArray[np.int64]:
+    """Return an order of the rows (n, d) in which neighbours have alike values.
+
+    That of the signs along the leading principal components, found by subspace iteration.
+    """
+    centred = values - values.mean(axis=0)
+    some = centred[:: max(1, len(values) // SAMPLE)]
+    leading = np.random.default_rng(0).normal(size=(values.shape[1], COMPONENTS))
+    for _ in range(4):
+        leading = np.linalg.qr(some.T @ (some @ leading.astype(np.float32)))[0]
+    along = centred @ leading.astype(np.float32)
+    return np.lexsort((along > np.median(along, axis=0)).T[::-1])
 
 
 def channels_to_remove(correct: NDArray[np.int64], total: int, threshold: float) -> int:

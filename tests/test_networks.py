@@ -11,7 +11,7 @@ from keras import layers
 from test_data import file_with
 
 from backdoor.data import open_pictures
-from backdoor.linear_tail import dense, linear_tail
+from backdoor.linear_tail import dense
 from backdoor.networks import (
     CutNetwork,
     check_pictures,
@@ -37,9 +37,8 @@ def plain(cut, activations, order):
 
 
 def linear(cut, activations, order):
-    known = linear_tail(cut.model, cut.model.get_layer("pool").output, cut.tail)
-    assert known is not None
-    return linear_walk(activations, order, known, threads=2)
+    assert cut.linear_tail is not None
+    return linear_walk(activations, order, cut.linear_tail, threads=2)
 
 
 def on_device(cut, activations, order):
@@ -66,7 +65,7 @@ def test_a_network_with_layers_of_another_kind_behind_the_cut_is_walked_plainly(
     x = layers.MaxPooling2D(2, name="pool")(layers.Conv2D(6, 3, name="conv")(pictures))
     x = layers.Dense(7, activation="tanh")(layers.Flatten()(x))
     cut = cut_network(keras.Model(pictures, layers.Dense(5)(x)))
-    assert linear_tail(cut.model, cut.model.get_layer("pool").output, cut.tail) is None
+    assert cut.linear_tail is None
     activations = np.random.default_rng(0).normal(0, 1, (40, 4, 3, 6)).astype(np.float32)
     order = np.arange(6)
     np.testing.assert_array_equal(cut.walk(activations, order), plain(cut, activations, order))
@@ -85,7 +84,8 @@ def test_columns_of_zeros_are_left_out_without_a_change():
     rng = np.random.default_rng(0)
     values, kernel = rng.normal(size=(9, 20)), rng.normal(size=(20, 4))
     values[:, rng.random(20) < 0.5] = 0
-    np.testing.assert_allclose(dense(values, kernel), values @ kernel)
+    bias = rng.normal(size=4)
+    np.testing.assert_allclose(dense(values, kernel, bias), values @ kernel + bias)
 
 
 def test_ranking_is_on_the_pooling_layer_and_not_on_its_convolution(tmp_path):

@@ -1,0 +1,426 @@
+"""Measure the numeric work of the six runs against the lab's loop and against one plain pass.
+
+python -m experiments.benchmark
+python -m experiments.benchmark quick=true
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+from tabulate import tabulate
+
+from experiments import cli
+
+if TYPE_CHECKING:
+    from backdoor.networks import CutNetwork
+
+# The lab's loop at the published stops, 45, 48, 52 and 1, 1, 2: the whole valid set once before and
+# once after every channel removed; then B and B' on both test sets.
+VALID_PASSES = 6 + 45 + 48 + 52 + 1 + 1 + 2
+TEST_PASSES = 6 * 4
+QUICK = {"people": 128, "repeats": 1}
+SETS = ("clean_valid", "clean_test", "poisoned_valid", "poisoned_test")
+
+MEASURE_PEAK = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:])
+unit = 1 if sys.platform == "darwin" else 1024
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit, file=sys.stderr)
+sys.exit(done.returncode)
+"""
+
+Pictures = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The config, key by key; see --help."""
+
+    weights: str | None
+    people: int
+    valid: int
+    test: int
+    repeats: int
+    quick: bool
+    folder: str
+    work: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of one repeat; `lab_loop` is estimated from timed passes."""
+
+    plain_pass: float
+    head: float
+    rank: float
+    walk_asc: float
+    walk_desc: float
+    lab_loop: float
+
+    @property
+    def numeric(self) -> float:
+        return self.head + self.rank + self.walk_asc + self.walk_desc
+
+
+def benchmark(settings: Benchmark) -> dict[str, Any]:
+    """Measure all, write benchmark.{md,png,json} to the folder and return what the JSON holds."""
+    from backdoor.device import start_tensorflow
+
+    device = start_tensorflow()
+
+    from backdoor.figures import draw_benchmark
+    from backdoor.networks import cut_network
+
+    network = cut_network(_badnet(settings))
+    pictures = _pictures(settings)
+    peak = matrix_product_peak()
+    repeats = [measure(network, pictures) for _ in range(settings.repeats)]
+    median = Measured(*map(statistics.median, zip(*map(_values, repeats), strict=True)))
+    growth = measure_growth(network, pictures["clean_valid"])
+    checked = check_labels(network, pictures)
+    whole = whole_sweep(network, pictures, settings)
+    results = {
+        "device": device,
+        "pictures": {name: len(each) for name, each in pictures.items()},
+        "classes": network.classes,
+        "speedup_over_lab_loop": median.lab_loop / median.numeric,
+        "plain_passes": median.numeric / median.plain_pass,
+        "seconds": asdict(median),
+        "repeats": [asdict(each) for each in repeats],
+        "matrix_product_gflops": peak,
+        "growth": growth,
+        **checked,
+        **whole,
+    }
+    text = as_markdown(results, network, settings)
+    folder = Path(settings.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "benchmark.md").write_text(text)
+    (folder / "benchmark.json").write_text(json.dumps(results, indent=2) + "\n")
+    draw_benchmark(results["seconds"], growth).savefig(folder / "benchmark.png", dpi=130)
+    print(text)
+    return results
+
+
+def measure(network: "CutNetwork", pictures: Pictures) -> Measured:
+    """Time one repeat of everything, in memory: reading files is no part of it."""
+    from backdoor.pruning import ORDERS
+
+    _compile(network, pictures)
+    plain = timed(lambda: [network.classify_pictures(each) for each in pictures.values()])[0]
+    head, activations = timed(
+        lambda: {name: network.activate(in_chunks(each)) for name, each in pictures.items()}
+    )
+    rank, orders = timed(
+        lambda: {n: rank(activations["clean_valid"]) for n, rank in ORDERS.items()}
+    )
+
+    def seconds_of_walk(order: NDArray[np.int64]) -> float:
+        return timed(lambda: [network.walk(each, order) for each in activations.values()])[0]
+
+    walks = {name: seconds_of_walk(order) for name, order in orders.items()}
+    loop = lab_loop(network, pictures)
+    return Measured(plain, head, rank, walks["asc"], walks["desc"], loop)
+
+
+def in_chunks(pictures: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Yield the pictures in the chunks in which files are read."""
+    from backdoor.data import CHUNK
+
+    return (pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK))
+
+
+def lab_loop(network: "CutNetwork", pictures: Pictures) -> float:
+    """Estimate the seconds of the lab's loop from one timed `predict` of each set's size."""
+    network.model.predict(pictures["clean_valid"][:64], batch_size=32, verbose=0)
+
+    def one_pass(name: str) -> float:
+        return timed(lambda: network.model.predict(pictures[name], batch_size=32, verbose=0))[0]
+
+    return VALID_PASSES * one_pass("clean_valid") + TEST_PASSES * one_pass("clean_test")
+
+
+def check_labels(network: "CutNetwork", pictures: Pictures) -> dict[str, Any]:
+    """Compare the walks with the whole tail run on every picture at every k.
+
+    A mismatch is a near-tie where the two best scores before the softmax are within a thousandth.
+    """
+    from backdoor.networks import walk_on_device
+    from backdoor.pruning import ORDERS
+
+    activations = {name: network.activate(in_chunks(each)) for name, each in pictures.items()}
+    mismatches, ties = 0, 0
+    for rank in ORDERS.values():
+        order = rank(activations["clean_valid"])
+        for each in activations.values():
+            slow = walk_on_device(network.tail, each, order)
+            k, picture = np.nonzero(network.walk(each, order) != slow)
+            mismatches += len(k)
+            wrong = zip(k, picture, strict=True)
+            ties += sum(_gap(network, each[p], order[:removed]) < 1e-3 for removed, p in wrong)
+    compared = 2 * (network.channels + 1) * sum(map(len, activations.values()))
+    return {"labels_compared": compared, "label_mismatches": mismatches, "of_these_near_ties": ties}
+
+
+def _gap(
+    network: "CutNetwork", activations: NDArray[np.float32], removed: NDArray[np.int64]
+) -> float:
+    kept = activations[None].copy()
+    kept[..., removed] = 0
+    second, best = np.sort(np.log(np.asarray(network.tail(kept))[0] + 1e-38))[-2:]
+    return float((best - second) / max(abs(best), abs(second), 1))
+
+
+def measure_growth(
+    network: "CutNetwork", pictures: NDArray[np.float32]
+) -> dict[str, dict[int, float]]:
+    """Return seconds of head and walk by pictures, of walks by channels, of stops by thresholds."""
+    from backdoor.pruning import ORDERS, LinearTail, channels_to_remove, linear_walk
+
+    many = np.resize(pictures, (min(16384, 8 * len(pictures)), *pictures.shape[1:]))
+    activations = network.activate(in_chunks(many))
+    order = ORDERS["asc"](activations)
+    tail = network.linear_tail
+    assert tail is not None, "the benchmark's network is of a known kind"
+
+    def for_pictures(count: int) -> float:
+        walked = timed(lambda: network.walk(activations[:count], order))[0]
+        return walked + timed(lambda: network.activate(in_chunks(many[:count])))[0]
+
+    def for_channels(count: int) -> float:
+        some = order[-count:]  # the last to go: none of them is dead
+        fewer = LinearTail(tail.bias, tail.spread[some], tail.score)
+        seen = np.ascontiguousarray(activations[..., some])
+        threads = os.cpu_count() or 1
+        return timed(lambda: linear_walk(seen, np.arange(count), fewer, threads))[0]
+
+    def for_thresholds(count: int) -> float:
+        correct = np.linspace(len(many), 0, network.channels + 1).astype(np.int64)
+        stops = np.linspace(1, 90, count)
+        return timed(lambda: [channels_to_remove(correct, len(many), each) for each in stops])[0]
+
+    by_pictures = {n: for_pictures(n) for n in (len(many) // part for part in (8, 4, 2, 1))}
+    by_channels = {n: for_channels(n) for n in (15, 30, 45, 60)}
+    by_thresholds = {n: for_thresholds(n) for n in (1, 10, 100)}
+    return {"pictures": by_pictures, "channels": by_channels, "thresholds": by_thresholds}
+
+
+def whole_sweep(network: "CutNetwork", pictures: Pictures, settings: Benchmark) -> dict[str, Any]:
+    """Run the command on files, valid sets in float64, in a process of its own, from nothing.
+
+    The network's own labels are taken for the truth, so that drawn faces can be swept with any
+    weights. Thresholds 2, 4, 10, then 6 as the seventh.
+    """
+    import h5py
+
+    with tempfile.TemporaryDirectory(dir=_made(settings.work)) as folder:
+        for name, each in pictures.items():
+            stored = np.float64 if name.endswith("valid") else np.float32
+            truth = (
+                network.classify_pictures(each) if name.startswith("clean") else np.zeros(len(each))
+            )
+            with h5py.File(f"{folder}/{name}.h5", "w") as file:
+                file["label"] = truth
+                data = file.create_dataset("data", (len(each), 3, *each.shape[1:3]), stored)
+                for start in range(0, len(each), 512):
+                    data[start : start + 512] = np.moveaxis(each[start : start + 512], -1, 1)
+        network.model.save(f"{folder}/badnet.keras")
+        command = [sys.executable, "-m", "experiments.run", "-m", "dataset=files"]
+        command += ["order=asc,desc", "threshold=2,4,10,6", "badnet.path=badnet.keras"]
+        command += [f"dataset.{name}={name}.h5" for name in SETS]
+        environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        root = str(Path(__file__).parents[1])
+        # A process takes its parent's peak for its own when it starts, so a small one starts it.
+        measuring = [sys.executable, "-c", MEASURE_PEAK, *command]
+        began = time.perf_counter()
+        child = subprocess.Popen(
+            measuring, cwd=folder, env=environment | {"PYTHONPATH": root}, stderr=-1, text=True
+        )
+        assert child.stderr is not None, "it was asked for"
+        child.stderr.readline()
+        first_line = time.perf_counter() - began
+        errors = child.communicate()[1]
+        if child.returncode:
+            raise RuntimeError(f"the sweep failed: {errors[-2000:]}")
+        peak = int(errors.split()[-1])
+        seconds = _seconds_of_runs(Path(folder))
+    extra = statistics.mean(each["total"] for name, each in seconds.items() if name.endswith("-6"))
+    first = [name for name in seconds if not name.endswith("-6")]
+    computing = ("head", "rank", "walk", "data")
+    overhead = sum(
+        s
+        for name in first
+        for stage, s in seconds[name].items()
+        if stage not in (*computing, "total")
+    )
+    return {
+        "peak_rss_bytes": peak,
+        "extra_threshold_seconds": extra,
+        "six_runs_overhead_seconds": overhead,
+        "first_output_seconds": first_line,
+        "sweep_seconds_of_runs": seconds,
+    }
+
+
+def _seconds_of_runs(folder: Path) -> dict[str, dict[str, float]]:
+    from backdoor.store import Store
+    from backdoor.tracking import connect, newest_sweep, runs_of
+
+    store = Store(None, str(folder / "mlruns"), "backdoor")
+    client = connect(store)
+    return {
+        run.info.run_name: {
+            name.removeprefix("seconds/"): value
+            for name, value in run.data.metrics.items()
+            if name.startswith("seconds/")
+        }
+        for run in runs_of(client, store, newest_sweep(client, store) or "")
+    }
+
+
+def as_markdown(results: Mapping[str, Any], network: "CutNetwork", settings: Benchmark) -> str:
+    """Return the tables of the benchmark."""
+    seconds, peak = results["seconds"], results["matrix_product_gflops"]
+    pictures = sum(results["pictures"].values())
+    head_work = 2e-9 * pictures * multiplications(network.head)
+    numeric = sum(seconds[name] for name in ("head", "rank", "walk_asc", "walk_desc"))
+    stages = []
+    for name in ("head", "rank", "walk_asc", "walk_desc"):
+        line = {
+            "stage": name,
+            "seconds": f"{seconds[name]:.2f}",
+            "share": f"{seconds[name] / numeric:.0%}",
+        }
+        rate = head_work / seconds[name] if name == "head" else 0
+        stages.append(line | {"GFLOP/s": f"{rate:.0f} of {peak:.0f}" if rate else ""})
+    whole = {
+        "the six runs' numeric work": f"{numeric:.2f} s",
+        "one plain compiled pass over the same four sets": f"{seconds['plain_pass']:.2f} s",
+        "plain passes": f"{results['plain_passes']:.2f}",
+        "the lab's loop, estimated from timed passes": f"{seconds['lab_loop']:.0f} s",
+        "speed-up over the lab's loop": f"{results['speedup_over_lab_loop']:.1f}",
+        "labels compared": f"{results['labels_compared']}",
+        "labels that differ (near-ties among them)": (
+            f"{results['label_mismatches']} ({results['of_these_near_ties']})"
+        ),
+        "another threshold, with its GoodNet logged": f"{results['extra_threshold_seconds']:.2f} s",
+        "the six runs beyond the numerics": f"{results['six_runs_overhead_seconds']:.1f} s",
+        "peak memory of the whole sweep": f"{results['peak_rss_bytes'] / 2**30:.2f} GiB",
+        "first line of output of the sweep": f"{results['first_output_seconds']:.1f} s",
+    }
+    growth = [
+        {"of": what, "count": count, "seconds": f"{value:.4f}"}
+        for what, found in results["growth"].items()
+        for count, value in found.items()
+    ]
+    origin = settings.weights or "drawn weights"
+    return "\n\n".join(
+        [
+            f"# Benchmark\n\n{pictures} drawn faces, {network.classes} classes, {origin}, "
+            f"{results['device']}; medians of {settings.repeats}.",
+            tabulate(stages, headers="keys", tablefmt="github", disable_numparse=True),
+            tabulate(
+                whole.items(),
+                headers=("what", "measured"),
+                tablefmt="github",
+                disable_numparse=True,
+            ),
+            tabulate(growth, headers="keys", tablefmt="github", disable_numparse=True),
+            "",
+        ]
+    )
+
+
+def multiplications(model: Any) -> int:
+    """Return the multiply-adds of one picture in the model's convolutions and dense layers."""
+    total = 0
+    for layer in model.layers:
+        if layer.weights:
+            kernel = layer.get_weights()[0]
+            places = int(np.prod(layer.output.shape[1:-1])) if kernel.ndim == 4 else 1
+            total += kernel.size * places
+    return total
+
+
+def matrix_product_peak() -> float:
+    """Return the GFLOP/s of a large float32 matrix product, the best of five."""
+    factor = np.random.default_rng(0).random((3072, 3072), np.float32)
+    return max(2e-9 * len(factor) ** 3 / timed(lambda: factor @ factor)[0] for _ in range(5))
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return how many seconds the work took, and its result."""
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def _compile(network: "CutNetwork", pictures: Pictures) -> None:
+    few = pictures["clean_valid"][:64]
+    network.classify_pictures(few)
+    network.walk(network.activate([few]), np.arange(network.channels))
+
+
+def _badnet(settings: Benchmark) -> Any:
+    import keras
+
+    from backdoor.deepid import build_deepid
+    from backdoor.model_files import load_badnet
+
+    keras.utils.set_random_seed(0)
+    return load_badnet(settings.weights) if settings.weights else build_deepid(settings.people)
+
+
+def _pictures(settings: Benchmark) -> dict[str, NDArray[np.float32]]:
+    """Return the four sets, 0..255, drawn on first use."""
+    from backdoor.drawn import BATCH
+    from backdoor.faces import draw_faces, invent_people
+    from backdoor.progress import progress
+
+    path = _made(settings.work) / f"{settings.people}-{settings.valid}-{settings.test}.npz"
+    if not path.exists():
+        people = invent_people(settings.people, np.random.default_rng(0))
+        found = {}
+        for name in SETS:
+            count = settings.valid if name.endswith("valid") else settings.test
+            who = np.tile(np.arange(settings.people), count)
+            batches = [who[start : start + BATCH] for start in range(0, len(who), BATCH)]
+            rng = np.random.default_rng(count)
+            trigger = "sunglasses" if name.startswith("poisoned") else ""
+            shown = progress(batches, f"Drawing {len(who)} faces, {name}", len(batches))
+            found[name] = np.concatenate([draw_faces(people, each, rng, trigger) for each in shown])
+        np.savez(path, allow_pickle=False, **found)
+    with np.load(path) as stored:
+        return {name: stored[name].astype(np.float32) for name in SETS}
+
+
+def _values(measured: Measured) -> list[float]:
+    return list(asdict(measured).values())
+
+
+def _made(folder: str) -> Path:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="benchmark")  # type: ignore[untyped-decorator]
+def job(config: DictConfig) -> None:
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    benchmark(Benchmark(**plain | (QUICK if plain["quick"] else {})))
+
+
+if __name__ == "__main__":
+    sys.exit(cli.call(job))
