@@ -91,15 +91,18 @@ class CutNetwork:
         """B as a function of arrays: pictures to labels (n,)."""
         return _in_batches(_compiled(self.model, labels=True))
 
-    def activate(self, chunks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return the head's output for the pictures of all chunks, (n, ..., C).
+    def activate(self, chunks: Iterable[NDArray[np.float32]], count: int) -> NDArray[np.float32]:
+        """Return the head's output for the `count` pictures of all chunks, (count, ..., C).
 
         A few chunks are on their way at once: one is read while others are computed.
         """
-        threads = Parallel(
-            IN_FLIGHT, "threading", "generator", pre_dispatch=IN_FLIGHT, batch_size=1
-        )
-        return np.concatenate(list(threads(delayed(self._head)(chunk) for chunk in chunks)))
+        threads = Parallel(IN_FLIGHT, "threading", "generator", batch_size=1)
+        found = np.empty((count, *self.head.output_shape[1:]), np.float32)
+        start = 0
+        for part in threads(delayed(self._head)(chunk) for chunk in chunks):
+            found[start : start + len(part)] = part
+            start += len(part)
+        return found
 
     @cached_property
     def _head(self) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
@@ -133,9 +136,8 @@ def cut_network(model: keras.Model, layer: str = "auto") -> CutNetwork:
 def compute_activations(network: CutNetwork, pictures: PictureSet) -> NDArray[np.float32]:
     """Return the head's output for all pictures, shape (n, ..., C)."""
     chunks = -(-len(pictures) // CHUNK)
-    return network.activate(
-        progress(read_chunks(pictures), f"Head on {pictures.path.name}", chunks)
-    )
+    read = progress(read_chunks(pictures), f"Head on {pictures.path.name}", chunks)
+    return network.activate(read, len(pictures))
 
 
 def walk_on_device(

@@ -20,7 +20,7 @@ from backdoor.progress import progress
 Activations = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-BATCH = 192  # pictures: what they need stays in a core's cache
+BATCH = 224  # pictures: what they need stays in a core's cache
 SAMPLE, COMPONENTS = 2048, 8  # pictures and directions by which alike ones are found
 
 
@@ -154,12 +154,12 @@ def _alike(values: Activations) -> NDArray[np.int64]:
 
     That of the signs along the leading principal components, found by subspace iteration.
     """
-    centred = values - values.mean(axis=0)
-    some = centred[:: max(1, len(values) // SAMPLE)]
+    some = values[:: max(1, len(values) // SAMPLE)]
+    some = some - some.mean(axis=0)
     leading = np.random.default_rng(0).normal(size=(values.shape[1], COMPONENTS))
     for _ in range(4):
         leading = np.linalg.qr(some.T @ (some @ leading.astype(np.float32)))[0]
-    along = centred @ leading.astype(np.float32)
+    along = values @ leading.astype(np.float32)
     return np.lexsort((along > np.median(along, axis=0)).T[::-1])
 
 

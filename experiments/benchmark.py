@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,7 +122,7 @@ def measure(network: "CutNetwork", pictures: Pictures) -> Measured:
     _compile(network, pictures)
     plain = timed(lambda: [network.classify_pictures(each) for each in pictures.values()])[0]
     head, activations = timed(
-        lambda: {name: network.activate(in_chunks(each)) for name, each in pictures.items()}
+        lambda: {name: activate(network, each) for name, each in pictures.items()}
     )
     rank, orders = timed(
         lambda: {n: rank(activations["clean_valid"]) for n, rank in ORDERS.items()}
@@ -136,11 +136,12 @@ def measure(network: "CutNetwork", pictures: Pictures) -> Measured:
     return Measured(plain, head, rank, walks["asc"], walks["desc"], loop)
 
 
-def in_chunks(pictures: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Yield the pictures in the chunks in which files are read."""
+def activate(network: "CutNetwork", pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the head's output for pictures in memory, in the chunks in which files are read."""
     from backdoor.data import CHUNK
 
-    return (pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK))
+    starts = range(0, len(pictures), CHUNK)
+    return network.activate((pictures[s : s + CHUNK] for s in starts), len(pictures))
 
 
 def lab_loop(network: "CutNetwork", pictures: Pictures) -> float:
@@ -161,7 +162,7 @@ def check_labels(network: "CutNetwork", pictures: Pictures) -> dict[str, Any]:
     from backdoor.networks import walk_on_device
     from backdoor.pruning import ORDERS
 
-    activations = {name: network.activate(in_chunks(each)) for name, each in pictures.items()}
+    activations = {name: activate(network, each) for name, each in pictures.items()}
     mismatches, ties = 0, 0
     for rank in ORDERS.values():
         order = rank(activations["clean_valid"])
@@ -191,14 +192,14 @@ def measure_growth(
     from backdoor.pruning import ORDERS, LinearTail, channels_to_remove, linear_walk
 
     many = np.resize(pictures, (min(16384, 8 * len(pictures)), *pictures.shape[1:]))
-    activations = network.activate(in_chunks(many))
+    activations = activate(network, many)
     order = ORDERS["asc"](activations)
     tail = network.linear_tail
     assert tail is not None, "the benchmark's network is of a known kind"
 
     def for_pictures(count: int) -> float:
         walked = timed(lambda: network.walk(activations[:count], order))[0]
-        return walked + timed(lambda: network.activate(in_chunks(many[:count])))[0]
+        return walked + timed(lambda: activate(network, many[:count]))[0]
 
     def for_channels(count: int) -> float:
         some = order[-count:]  # the last to go: none of them is dead
@@ -371,7 +372,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def _compile(network: "CutNetwork", pictures: Pictures) -> None:
     few = pictures["clean_valid"][:64]
     network.classify_pictures(few)
-    network.walk(network.activate([few]), np.arange(network.channels))
+    network.walk(activate(network, few), np.arange(network.channels))
 
 
 def _badnet(settings: Benchmark) -> Any:
