@@ -84,8 +84,8 @@ def benchmark(settings: Benchmark) -> dict[str, Any]:
     from backdoor.figures import draw_benchmark
     from backdoor.networks import cut_network
 
-    network = cut_network(_badnet(settings))
     pictures = _pictures(settings)
+    network = cut_network(_badnet(settings, pictures["clean_valid"]))
     peak = matrix_product_peak()
     repeats = [measure(network, pictures) for _ in range(settings.repeats)]
     median = Measured(*map(statistics.median, zip(*map(_values, repeats), strict=True)))
@@ -375,14 +375,26 @@ def _compile(network: "CutNetwork", pictures: Pictures) -> None:
     network.walk(activate(network, few), np.arange(network.channels))
 
 
-def _badnet(settings: Benchmark) -> Any:
+def _badnet(settings: Benchmark, pictures: NDArray[np.float32]) -> Any:
+    """Return the network of the given weights, else one of drawn weights.
+
+    An untrained network gives all pictures the same few labels; here the mean features score
+    nothing, so that labels are as varied as a trained network's.
+    """
     import keras
 
     from backdoor.deepid import build_deepid
     from backdoor.model_files import load_badnet
 
+    if settings.weights:
+        return load_badnet(settings.weights)
     keras.utils.set_random_seed(0)
-    return load_badnet(settings.weights) if settings.weights else build_deepid(settings.people)
+    model = build_deepid(settings.people)
+    output = model.get_layer("output")
+    features = keras.Model(model.inputs[0], output.input).predict(pictures[:512], verbose=0)
+    kernel = output.get_weights()[0]
+    output.set_weights([kernel, -features.mean(axis=0) @ kernel])
+    return model
 
 
 def _pictures(settings: Benchmark) -> dict[str, NDArray[np.float32]]:
