@@ -91,15 +91,18 @@ class CutNetwork:
         """B as a function of arrays: pictures to labels (n,)."""
         return _in_batches(_compiled(self.model, labels=True))
 
-    def activate(self, chunks: Iterable[NDArray[np.float32]], count: int) -> NDArray[np.float32]:
+    def activate(
+        self, chunks: Iterable[NDArray[np.float32]], count: int, what: str = "Head"
+    ) -> NDArray[np.float32]:
         """Return the head's output for the `count` pictures of all chunks, (count, ..., C).
 
         A few chunks are on their way at once: one is read while others are computed.
         """
         threads = Parallel(IN_FLIGHT, "threading", "generator", batch_size=1)
+        parts = threads(delayed(self._head)(chunk) for chunk in chunks)
         found = np.empty((count, *self.head.output_shape[1:]), np.float32)
         start = 0
-        for part in threads(delayed(self._head)(chunk) for chunk in chunks):
+        for part in progress(parts, what, -(-count // CHUNK)):
             found[start : start + len(part)] = part
             start += len(part)
         return found
@@ -135,9 +138,7 @@ def cut_network(model: keras.Model, layer: str = "auto") -> CutNetwork:
 
 def compute_activations(network: CutNetwork, pictures: PictureSet) -> NDArray[np.float32]:
     """Return the head's output for all pictures, shape (n, ..., C)."""
-    chunks = -(-len(pictures) // CHUNK)
-    read = progress(read_chunks(pictures), f"Head on {pictures.path.name}", chunks)
-    return network.activate(read, len(pictures))
+    return network.activate(read_chunks(pictures), len(pictures), f"Head on {pictures.path.name}")
 
 
 def walk_on_device(

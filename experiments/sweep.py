@@ -95,7 +95,7 @@ def _finish(store: Store, sweep: str, planned_runs: int, code: int) -> int:
     if not runs:
         return code
     print(f"\n{runs_table(parent, runs)}\n")
-    print(f"compare: {_ui(store)}, then filter by   tags.sweep = '{sweep}'")
+    print(f"compare: {_ui(store)}, tick Expand rows, filter by   tags.sweep = '{sweep}'")
     print(f"tables and figures: python -m experiments.report sweep={sweep}")
     incomplete = planned_runs - sum(map(is_complete, runs))
     if incomplete and not code:
