@@ -1,7 +1,6 @@
 """What all commands share: one clear error, and an exit code that says whose it is."""
 
 import difflib
-import logging
 import os
 import re
 import sys
@@ -15,8 +14,6 @@ from omegaconf.errors import OmegaConfBaseException
 USER_MISTAKES = (ValueError, FileNotFoundError, HydraException, OmegaConfBaseException)
 SPEAKING = (*USER_MISTAKES, ConnectionError)  # their messages stand for themselves
 KILLED_BY_SIGINT = 130
-
-log = logging.getLogger(__name__)
 
 
 def call(job: Callable[[], None]) -> int:

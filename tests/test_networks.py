@@ -10,7 +10,7 @@ from conftest import (
 from keras import layers
 from test_data import file_with
 
-from backdoor.data import open_pictures
+from backdoor.data import CHUNK, open_pictures
 from backdoor.linear_tail import dense
 from backdoor.networks import (
     CutNetwork,
@@ -78,6 +78,14 @@ def test_a_batch_of_one_picture_and_more_pictures_than_a_batch(pictures):
     expected = plain(cut, activations, order)
     np.testing.assert_array_equal(linear(cut, activations, order), expected)
     np.testing.assert_array_equal(linear(cut, activations[:1], order), expected[:, :1])
+
+
+def test_a_bad_picture_that_is_read_while_others_are_computed_is_refused(tmp_path):
+    data = np.zeros((9 * CHUNK, 3, 10, 8), np.float32)
+    data[8 * CHUNK] = np.nan
+    path = file_with(tmp_path / "a.h5", data=data, label=np.zeros(len(data)))
+    with pytest.raises(ValueError, match=f"NaN or infinity in picture {8 * CHUNK}"):
+        compute_activations(cut_network(conv_pool_dense()), open_pictures(path))
 
 
 def test_columns_of_zeros_are_left_out_without_a_change():
