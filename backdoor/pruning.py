@@ -20,7 +20,7 @@ from backdoor.progress import progress
 Activations = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-BATCH = 224  # pictures: what they need stays in a core's cache
+BATCH = 320  # pictures: what they need stays in a core's cache
 SAMPLE, COMPONENTS = 2048, 8  # pictures and directions by which alike ones are found
 
 
