@@ -22,12 +22,15 @@ class Cache:
 
     def __call__(self, what: str, key: Key, compute: Callable[[], Result]) -> Result:
         """Return what `compute` returns, or returned before under the same `what` and `key`."""
-        entry = joblib.hash((what, *key))
-        locks = self.folder / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"{entry}.lock"):
+        with FileLock(self.lock(joblib.hash((what, *key)))):
             result: Result = self._stored(what, key, __version__, compute)
         return result
+
+    def lock(self, name: str) -> Path:
+        """Return the lock file of that name, of which all processes with this cache hold one."""
+        locks = self.folder / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        return locks / f"{name}.lock"
 
 
 def _stored(what: str, key: Key, version: str, compute: Callable[[], Result]) -> Result:

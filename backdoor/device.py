@@ -11,6 +11,18 @@ CHOICES = ("auto", "cpu", "gpu")
 _started: list[tuple[str, int | None]] = []
 
 
+def check_device(device: str, threads: int | None) -> None:
+    """Refuse what no machine has.
+
+    Raises:
+        ValueError: No such choice, or less than one thread.
+    """
+    if device not in CHOICES:
+        raise ValueError(f"device: expected one of {', '.join(CHOICES)}, got {device!r}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads: expected at least 1, or null for all cores, got {threads}")
+
+
 def start_tensorflow(
     device: str = "auto", threads: int | None = None, verbose: bool = False
 ) -> str:
@@ -25,10 +37,7 @@ def start_tensorflow(
         ValueError: No such choice, no GPU is visible (the message lists what is), or the process
             has started TensorFlow otherwise, which cannot be changed.
     """
-    if device not in CHOICES:
-        raise ValueError(f"device: expected one of {', '.join(CHOICES)}, got {device!r}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads: expected at least 1, or null for all cores, got {threads}")
+    check_device(device, threads)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
     with _native_messages(shown=verbose):
         import tensorflow as tf

@@ -5,7 +5,11 @@ files.
 """
 
 import json
+import logging
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +25,8 @@ from backdoor.progress import progress
 
 BATCH = 200
 SETTINGS = "settings.json"
+THREADS = 2  # of training; other numbers of threads round otherwise and give other weights
+FAILED, INTERRUPTED = 1, 130
 
 
 @dataclass(frozen=True)
@@ -61,14 +67,36 @@ class Drawing:
 def build_dataset(drawing: Drawing, folder: str | Path) -> None:
     """Fill `folder` with data/cl, data/bd and models; do nothing where that has been done.
 
-    Two processes that start at once do not both build it: the second waits for the first. What is
-    there is whole, since it is built beside and renamed.
+    That is done in a process of its own, so that the weights are the same whatever this one
+    computes on. Two that start at once do not both build it: the second waits for the first. What
+    is there is whole, since it is built beside and renamed.
+
+    Raises:
+        ValueError: Something else is in the folder, or faces of other settings.
+        OSError: It cannot be written there.
+        RuntimeError: The process died.
     """
     folder = Path(folder)
+    if not _is_filled(folder):
+        command = [sys.executable, "-m", "backdoor.drawn", json.dumps(asdict(drawing)), str(folder)]
+        paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+        if done.returncode == FAILED:
+            found = done.stdout.strip()
+            raise OSError(f"dataset.root: expected to write drawn faces to {folder}, got {found}")
+        if done.returncode:
+            raise RuntimeError(
+                f"{folder}: expected faces to be drawn and a BadNet to be trained, but the process "
+                f"that did it died (exit code {done.returncode})"
+            )
+    _check_settings(drawing, folder)
+
+
+def _build_under_lock(drawing: Drawing, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(folder.name + ".lock")):
-        if folder.exists() and any(folder.iterdir()):
-            _check_settings(drawing, folder)
+        if _is_filled(folder):
             return
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -76,6 +104,10 @@ def build_dataset(drawing: Drawing, folder: str | Path) -> None:
         settings = {"version": __version__, **asdict(drawing)}
         (partial / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
         partial.rename(folder)
+
+
+def _is_filled(folder: Path) -> bool:
+    return folder.exists() and any(folder.iterdir())
 
 
 def _check_settings(drawing: Drawing, folder: Path) -> None:
@@ -148,3 +180,23 @@ def _train(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     model.save(path, include_optimizer=False)
+
+
+def _main(settings: str, folder: str) -> int:
+    from backdoor.device import start_tensorflow
+
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("backdoor").setLevel(logging.INFO)
+    start_tensorflow("cpu", THREADS)
+    try:
+        _build_under_lock(Drawing(**json.loads(settings)), Path(folder))
+    except OSError as error:
+        print(error)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))

@@ -13,12 +13,13 @@ from tabulate import tabulate
 
 from backdoor.figures import Panel, Samples
 from backdoor.tables import Row
-from backdoor.tracking import AXES, ERROR, curve_of, is_complete
+from backdoor.tracking import AXES, ERROR, curve_of, is_complete, position_in
 
 Setting = tuple[str, float]
+PARENT = "mlflow.parentRunId"
 SETS = ("clean_valid", "clean_test", "poisoned_valid", "poisoned_test")
 SAME_TAGS = ("network.sha256", "network.layer", *(f"data.{name}.sha256" for name in SETS))
-SAME_PARAMS = ("dataset.target", "dataset.divide_by", "seed", "device_name")
+SAME_PARAMS = ("dataset.target", "dataset.divide_by", "seed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,27 +113,44 @@ def class_counts_of(client: mlflow.MlflowClient, run: Run, folder: Path) -> dict
     return counts
 
 
+def run_line(run: Run) -> str:
+    """Return how a run ended, in one line."""
+    if not is_complete(run):
+        return f"{run.info.run_name} failed: {_reason(run)}"
+    row = _row(run)
+    return (
+        f"{run.info.run_name}  accuracy {row.accuracy:.2%}  ASR {row.attack_success_rate:.2%}  "
+        f"{row.removed}/{row.channels} channels  {run.data.metrics['seconds/total']:.1f} s"
+    )
+
+
 def runs_table(sweep: Run, runs: Sequence[Run]) -> str:
     """Return a table for the terminal of all runs of a sweep, failed ones with their message."""
     lines = []
-    for run in sorted(runs, key=lambda run: run.info.start_time):
+    for run in sorted(
+        runs, key=lambda run: (position_in(sweep.info.run_id, run), run.info.start_time)
+    ):
         done = is_complete(run)
         row = _row(run) if done else None
         status = run.info.status if done or run.info.status != "FINISHED" else "INCOMPLETE"
+        earlier = done and run.data.tags.get(PARENT) != sweep.info.run_id
         lines.append(
-            {"run": run.info.run_name, **_varied(sweep, run), "status": status}
+            {"run": run.info.run_name, **_varied(sweep, run)}
             | {
+                "status": "EARLIER" if earlier else status,
                 "accuracy %": f"{100 * row.accuracy:.2f}" if row else "",
                 "ASR %": f"{100 * row.attack_success_rate:.2f}" if row else "",
                 "detected %": f"{100 * row.detection_rate:.2f}" if row else "",
                 "false alarms %": f"{100 * row.false_alarm_rate:.2f}" if row else "",
                 "channels": f"{row.removed}/{row.channels}" if row else "",
-                "id or reason": run.info.run_id
-                if done
-                else " ".join(run.data.tags.get(ERROR, "").split()),
+                "id or reason": run.info.run_id if done else _reason(run),
             }
         )
     return str(tabulate(lines, headers="keys", tablefmt="simple", disable_numparse=True))
+
+
+def _reason(run: Run) -> str:
+    return " ".join(run.data.tags.get(ERROR, "").split())
 
 
 def _setting(run: Run) -> Setting:

@@ -23,11 +23,14 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 from numpy.typing import NDArray
 
+from backdoor.liveness import alive, dead
 from backdoor.store import Store
 
 SWEEP = "sweep"
 COMPLETE = "complete"
 ERROR = "error"
+LOG = "log"
+RESULT = "result"
 AXES = "axes"
 LONGEST_TAG = 5000
 MOST_PER_BATCH = 1000  # metrics, by MLflow's REST API
@@ -65,6 +68,11 @@ def connect(store: Store, verbose: bool = False) -> mlflow.MlflowClient:
     return client
 
 
+def read_only(store: Store) -> mlflow.MlflowClient:
+    """Return a client that looks at a store without creating anything in it."""
+    return mlflow.MlflowClient(store.address)
+
+
 def start_sweep(store: Store, name: str, axes: Mapping[str, Sequence[str]], runs: int) -> str:
     """Create the parent run of a sweep and return its id.
 
@@ -84,33 +92,109 @@ def finish_sweep(store: Store, sweep: str, killed: bool) -> tuple[Run, list[Run]
     client = connect(store)
     runs = runs_of(client, store, sweep)
     parent = client.get_run(sweep)
-    failed = len(list(filter(is_complete, runs))) < int(parent.data.tags["runs"])
+    failed = len(complete_positions(sweep, runs)) < int(parent.data.tags["runs"])
     client.set_terminated(sweep, "KILLED" if killed else "FAILED" if failed else "FINISHED")
     if not runs:
         client.delete_run(sweep)
     return parent, runs
 
 
-@contextmanager
-def tracked_run(name: str, params: Mapping[str, Any], sweep: str | None) -> Iterator[str]:
-    """Run the body as an MLflow run: FINISHED, FAILED with its message, KILLED on interrupt."""
-    tags = {"kind": "run", **_code_version()}
-    with mlflow.start_run(run_name=name, parent_run_id=sweep, tags=tags) as run:
+def in_sweep(sweep: str) -> str:
+    """Return the tag that the runs of a sweep have; its value is which of the sweep's runs it is.
+
+    A tag for each sweep, since a run that is complete belongs to every later sweep that asks for
+    its result.
+    """
+    return f"{SWEEP}.{sweep}"
+
+
+def position_in(sweep: str, run: Run) -> int:
+    """Return which of the sweep's runs it is, from 1."""
+    return int(run.data.tags[in_sweep(sweep)])
+
+
+def complete_positions(sweep: str, runs: Sequence[Run]) -> set[int]:
+    """Return which of the sweep's runs have a complete one."""
+    return {position_in(sweep, run) for run in runs if is_complete(run)}
+
+
+def mark_dead(client: mlflow.MlflowClient, folder: Path) -> list[str]:
+    """Mark runs KILLED whose process died without saying so; return their names.
+
+    Args:
+        folder: Where runs show that they are alive; others are not judged.
+    """
+    marked = []
+    for run_id in dead(folder):
         try:
-            mlflow.set_tag(SWEEP, sweep or run.info.run_id)
-            mlflow.log_params(params)
-            yield run.info.run_id
-            mlflow.set_tag(COMPLETE, "true")
-        except BaseException as error:
-            mlflow.set_tag(ERROR, (str(error) or type(error).__name__)[:LONGEST_TAG])
-            if not isinstance(error, Exception):
-                mlflow.end_run("KILLED")
-            raise
+            run = client.get_run(run_id)
+        except mlflow.MlflowException:
+            continue  # a run of another store
+        if run.info.status == "RUNNING":
+            reason = "its process died (killed, out of memory, or the machine went down)"
+            client.set_tag(run_id, ERROR, reason)
+            client.set_terminated(run_id, "KILLED")
+            marked.append(str(run.info.run_name))
+    return marked
+
+
+def complete_results(client: mlflow.MlflowClient, store: Store) -> dict[str, str]:
+    """Return the newest complete run of each result."""
+    query = f"tags.{COMPLETE} = 'true' and tags.{RESULT} LIKE '%'"
+    found = _search(client, store, query)
+    return {run.data.tags[RESULT]: run.info.run_id for run in found if is_complete(run)}
+
+
+def complete_run(client: mlflow.MlflowClient, store: Store, result: str) -> str | None:
+    """Return the newest complete run of a result, None where there is none."""
+    found = _search(client, store, f"tags.{RESULT} = '{result}' and tags.{COMPLETE} = 'true'")
+    return next((run.info.run_id for run in reversed(found) if is_complete(run)), None)
+
+
+def join_sweep(client: mlflow.MlflowClient, run_id: str, sweep: str, position: int) -> None:
+    """Have a complete run belong to this sweep, too."""
+    client.set_tag(run_id, in_sweep(sweep), position)
+
+
+@contextmanager
+def tracked_run(
+    name: str,
+    params: Mapping[str, Any],
+    folder: Path,
+    sweep: str | None = None,
+    position: int = 1,
+    log: str = "",
+) -> Iterator[str]:
+    """Run the body as an MLflow run: FINISHED, FAILED with its message, KILLED on interrupt.
+
+    Args:
+        folder: Where the run shows that it is alive.
+        position: Which of the sweep's runs it is, from 1.
+        log: Its log file.
+    """
+    tags = {"kind": "run", LOG: log, **_code_version()}
+    with mlflow.start_run(run_name=name, parent_run_id=sweep, tags=tags) as run:
+        run_id = run.info.run_id
+        with alive(folder, run_id):
+            try:
+                mlflow.set_tag(in_sweep(sweep or run_id), position)
+                mlflow.log_params(params)
+                yield run_id
+                mlflow.set_tag(COMPLETE, "true")
+            except BaseException as error:
+                mlflow.set_tag(ERROR, (str(error) or type(error).__name__)[:LONGEST_TAG])
+                mlflow.end_run("FAILED" if isinstance(error, Exception) else "KILLED")
+                raise
 
 
 def log_params(params: Mapping[str, object]) -> None:
     """Add parameters to the current run."""
     mlflow.log_params(dict(params))
+
+
+def set_tag(name: str, value: object) -> None:
+    """Tag the current run."""
+    mlflow.set_tag(name, value)
 
 
 def log_seconds(seconds: Mapping[str, float]) -> None:
@@ -158,35 +242,19 @@ def log_goodnet(goodnet: Any) -> None:
 
 def runs_of(client: mlflow.MlflowClient, store: Store, sweep: str) -> list[Run]:
     """Return the runs of a sweep, oldest first; a run that stands alone is a sweep of its own."""
-    query = f"tags.{SWEEP} = '{sweep}' and tags.kind = 'run'"
-    found: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs(
-            _experiments(client, store),
-            query,
-            order_by=["attributes.start_time ASC"],
-            page_token=token,
-        )
-        found += page
-        token = page.token
-        if not token:
-            return found
+    return _search(client, store, f"tags.`{in_sweep(sweep)}` LIKE '%'")
 
 
 def newest_sweep(client: mlflow.MlflowClient, store: Store) -> str | None:
-    """Return the sweep of the newest complete run, or None where there is none.
+    """Return the newest sweep that has a complete run, or None where there is none.
 
     A run that stands alone counts only where there is no sweep.
     """
-    complete = f"tags.{COMPLETE} = 'true' and tags.kind = 'run'"
-    for query in (f"{complete} and tags.`mlflow.parentRunId` LIKE '%'", complete):
-        newest = client.search_runs(
-            _experiments(client, store), query, max_results=1, order_by=["start_time DESC"]
-        )
-        if newest:
-            return str(newest[0].data.tags[SWEEP])
-    return None
+    for sweep in reversed(_search(client, store, "tags.kind = 'sweep'")):
+        if any(map(is_complete, runs_of(client, store, sweep.info.run_id))):
+            return str(sweep.info.run_id)
+    alone = _search(client, store, f"tags.{COMPLETE} = 'true' and tags.kind = 'run'")
+    return str(alone[-1].info.run_id) if alone else None
 
 
 def curve_of(client: mlflow.MlflowClient, run: Run, name: str) -> list[float]:
@@ -200,9 +268,23 @@ def is_complete(run: Run) -> bool:
     return bool(run.info.status == "FINISHED" and run.data.tags.get(COMPLETE) == "true")
 
 
-def _experiments(client: mlflow.MlflowClient, store: Store) -> list[str]:
+def _search(client: mlflow.MlflowClient, store: Store, query: str) -> list[Run]:
+    """Return all runs that the query finds, oldest first."""
     experiment = client.get_experiment_by_name(store.experiment)
-    return [experiment.experiment_id] if experiment else []
+    found: list[Run] = []
+    token = None
+    while experiment:
+        page = client.search_runs(
+            [experiment.experiment_id],
+            query,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        found += page
+        token = page.token
+        if not token:
+            break
+    return found
 
 
 def _code_version() -> dict[str, str]:

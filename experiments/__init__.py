@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 from omegaconf import OmegaConf
 
@@ -17,4 +18,12 @@ def _settings_id(*settings: object) -> str:
     return hashlib.sha256(json.dumps([__version__, *plain]).encode()).hexdigest()[:8]
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 OmegaConf.register_new_resolver("settings_id", _settings_id, replace=True)
+OmegaConf.register_new_resolver("cores", lambda most: min(most, cores()), replace=True)

@@ -161,11 +161,12 @@ def lab_loop(network: "CutNetwork", pictures: Pictures) -> float:
         badnet.set_weights(network.model.get_weights())
         convolution = badnet.get_layer("conv_3")
 
-        def remove_and_predict(channel: int) -> None:
+        def remove_and_predict(channel: int) -> NDArray[np.int64]:
             kernel, bias = convolution.get_weights()
             kernel[..., channel], bias[channel] = 0, 0
             convolution.set_weights([kernel, bias])
-            badnet.predict(loaded, batch_size=32, verbose=0).argmax(axis=1)
+            labels: NDArray[np.int64] = badnet.predict(loaded, 32, verbose=0).argmax(axis=1)
+            return labels
 
         return timed(lambda: [remove_and_predict(each) for each in range(channels)])[0] / channels
 

@@ -12,8 +12,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 USER_MISTAKES = (ValueError, FileNotFoundError, HydraException, OmegaConfBaseException)
-SPEAKING = (*USER_MISTAKES, ConnectionError)  # their messages stand for themselves
+SPEAKING = (*USER_MISTAKES, ConnectionError, TimeoutError)  # their messages stand for themselves
 KILLED_BY_SIGINT = 130
+EXTRAS = {"submitit_slurm": "slurm", "hydra_ray_launcher": "ray"}  # by the plugin that is missing
 
 
 def call(job: Callable[[], None]) -> int:
@@ -48,6 +49,10 @@ def one_sentence(error: BaseException) -> str:
         hint = f"; did you mean '{near[0]}'?" if near else "; --help lists the keys"
         return f"unknown key '{unknown[1]}'{hint}"
     text = " ".join(str(error).split())
+    missing = re.search("|".join(EXTRAS), text) if "launcher" in text else None
+    if missing:
+        extra = EXTRAS[missing[0]]
+        return f"hydra/launcher: expected the extra '{extra}': pip install '.[{extra}]'"
     if isinstance(error, OmegaConfBaseException):
         text = f"{error.full_key}: {str(error.msg).splitlines()[0]}" if error.full_key else text
     return text if isinstance(error, SPEAKING) and text else f"{type(error).__name__}: {text}"
@@ -81,3 +86,13 @@ def flat(config: DictConfig | ListConfig, resolve: bool = True) -> dict[str, obj
 
     visit(OmegaConf.to_container(config, resolve=resolve), "")
     return found
+
+
+def params_of(config: DictConfig, resolve: bool = True) -> dict[str, object]:
+    """Return what is tracked of a config as a run's parameters."""
+    plain = flat(config, resolve)
+    return {
+        key: value
+        for key, value in plain.items()
+        if ".sha256." not in key and key not in ("experiment", "force", "dry_run")
+    }

@@ -4,41 +4,79 @@ python -m experiments.run order=asc threshold=2
 python -m experiments.run -m order=asc,desc threshold=2,4,10
 """
 
+import dataclasses
 import logging
-import os
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import cli, sweep
-from experiments.setting import Setting, setting_of
+from experiments import cli, cores, sweep
+from experiments.setting import Setting, alive_folder, setting_of
+from experiments.sweep import Place
+
+if TYPE_CHECKING:
+    from backdoor.cache import Cache
 
 log = logging.getLogger("experiments.run")  # not __main__, whose messages are not shown
 
 
-def run(setting: Setting, params: Mapping[str, object], parent: str | None) -> str:
-    """Run one setting as one MLflow run and return a line that says how it ended.
+def run(setting: Setting, params: Mapping[str, object], place: Place) -> str:
+    """Run one setting as one MLflow run, or find it complete; return a line that says which.
 
     Args:
         params: What to log as parameters.
-        parent: The sweep that the run belongs to, None for a run that stands alone.
     """
-    # TensorFlow and MLflow are imported here and not above, so that --help answers at once.
+    # TensorFlow and MLflow are imported where they are needed, so that --help answers at once.
+    from filelock import FileLock
+
     from backdoor.cache import Cache
+    from backdoor.results import run_line
+    from backdoor.tracking import complete_run, connect, join_sweep, mark_dead
+    from experiments.resume import result_id, settings_id
+
+    client = connect(setting.tracking, setting.verbose)
+    cache = Cache(setting.cache)
+    if place.sweep is None:
+        mark_dead(client, alive_folder(setting.cache))
+    # Who asks for what another process is computing waits for it, and finds it complete.
+    with FileLock(cache.lock(f"run-{settings_id(params)}")):
+        result = None if setting.force else result_id(setting, params, cache)
+        earlier = result and complete_run(client, setting.tracking, result)
+        if earlier:
+            if place.sweep:
+                join_sweep(client, earlier, place.sweep, place.position)
+            return f"{setting.name} complete already: {earlier} (force=true runs it again)"
+        return run_line(client.get_run(_tracked(setting, params, place, cache)))
+
+
+def _tracked(setting: Setting, params: Mapping[str, object], place: Place, cache: "Cache") -> str:
+    """Compute and log one setting; return the id of its MLflow run."""
     from backdoor.device import start_tensorflow
     from backdoor.pruning import check_order, check_threshold
-    from backdoor.tracking import connect, log_params, log_seconds, tracked_run
+    from backdoor.tracking import RESULT, log_params, log_seconds, set_tag, tracked_run
+    from experiments.resume import result_id
 
     start = time.perf_counter()
-    connect(setting.tracking, setting.verbose)
     with (
-        tracked_run(setting.name, params, parent) as run_id,
+        tracked_run(
+            setting.name,
+            params,
+            alive_folder(setting.cache),
+            place.sweep,
+            place.position,
+            place.log,
+        ) as run_id,
+        time_limit(setting.time_limit),
         tempfile.TemporaryDirectory() as folder,
     ):
         check_order(setting.order)
@@ -50,54 +88,89 @@ def run(setting: Setting, params: Mapping[str, object], parent: str | None) -> s
         from experiments.stages import Stopwatch, compute
 
         stage = Stopwatch()
-        outcome = compute(setting, Cache(setting.cache), device_name, stage)
+        outcome = compute(setting, cache, device_name, stage)
         log_outcome(outcome, setting, run_id, Path(folder), stage)
         log_seconds(stage.seconds | {"total": time.perf_counter() - start})
-    metrics = outcome.metrics()
-    return (
-        f"{setting.name}  accuracy {metrics['goodnet_accuracy']:.2%}  "
-        f"ASR {metrics['goodnet_attack_success_rate']:.2%}  "
-        f"{outcome.k}/{outcome.network.channels} channels  {time.perf_counter() - start:.1f} s"
-    )
+        set_tag(RESULT, result_id(setting, params, cache))
+    return run_id
 
 
-def refuse(config: DictConfig, error: Exception, parent: str | None) -> None:
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Give the body up after that many seconds.
+
+    Raises:
+        TimeoutError: The time is over.
+    """
+    if seconds is None:
+        yield
+        return
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"time_limit: expected the run to end within {seconds:g} s, it did not")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def refuse(config: DictConfig, error: Exception, place: Place) -> None:
     """Track a run whose config could not be read, so that a sweep shows that and why it failed."""
     from backdoor.store import Store
     from backdoor.tracking import connect, tracked_run
 
     connect(Store(**OmegaConf.to_container(config.tracking, resolve=True)))  # type: ignore[arg-type]
     name = f"{config.order}-{config.threshold}"
-    with tracked_run(name, cli.flat(config, resolve=False), parent):
+    params, folder = cli.params_of(config, resolve=False), alive_folder(config.cache)
+    with tracked_run(name, params, folder, place.sweep, place.position, place.log):
         raise error
+
+
+def cores_of_a_job(launcher: DictConfig) -> int | None:
+    """Return the cores that the launcher gives a job, None where it does not say."""
+    if "n_jobs" in launcher:  # joblib
+        return max(1, cores() // max(1, int(launcher.n_jobs)))
+    given = OmegaConf.select(launcher, "ray.remote.num_cpus") or launcher.get("cpus_per_task")
+    return int(given) if given else None
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")  # type: ignore[untyped-decorator]
 def job(config: DictConfig) -> None:
-    parent = os.environ.get(sweep.SWEEP)
+    place = sweep.place(HydraConfig.get())
+    if not place.wanted:
+        return
     try:
         try:
-            setting, params = setting_of(config), cli.flat(config)
+            setting, params = setting_of(config), cli.params_of(config)
         except cli.USER_MISTAKES as error:
-            refuse(config, error, parent)
-        known = {key: value for key, value in params.items() if ".sha256." not in key}
-        line = run(setting, known, parent)
+            refuse(config, error, place)
+        if setting.threads is None:
+            threads = cores_of_a_job(HydraConfig.get().launcher)
+            setting = dataclasses.replace(setting, threads=threads)
+        line = run(setting, params, place)
     except Exception as error:
         log.debug("", exc_info=error)
         if config.verbose:
             raise
         sentence = cli.one_sentence(error)
-        if parent is None:
+        if place.sweep is None:
             print(f"error: {sentence}", file=sys.stderr)
             raise SystemExit(cli.exit_code(error)) from error
         # The sweep goes on; that this run has failed stands in MLflow.
-        place = sweep.position(HydraConfig.get())
-        log.error("%s%s-%s failed: %s", place, config.order, config.threshold, sentence)
+        log.error("%s%s-%s failed: %s", place.prefix, config.order, config.threshold, sentence)
     else:
-        log.info("%s%s", sweep.position(HydraConfig.get()), line)
+        log.info("%s%s", place.prefix, line)
 
 
 def main() -> int:
+    # conf/hydra/launcher/ray.yaml has the name of the plugin's own config, and is to have it.
+    warnings.filterwarnings("ignore", r"\s*.*is validated against ConfigStore schema", UserWarning)
+    if "dry_run=true" in map(str.lower, sys.argv):
+        sys.argv.append("--multirun")  # where nothing has been written when the runs are known
     return sweep.closing_sweep(lambda: cli.call(job))
 
 

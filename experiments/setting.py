@@ -8,9 +8,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 from pydantic import TypeAdapter, ValidationError
 
+from backdoor.device import check_device
 from backdoor.drawn import Drawing
 from backdoor.store import Store
 
+RUNNING = "running"
 SETS = ("clean_valid", "clean_test", "poisoned_valid", "poisoned_test")
 
 
@@ -66,9 +68,19 @@ class Setting:
     seed: int
     cache: str
     verbose: bool
+    force: bool
+    dry_run: bool
+    time_limit: float | None
     dataset: DataSet
     badnet: BadNet
     tracking: Store
+
+    def __post_init__(self) -> None:
+        check_device(self.device, self.threads)
+        if self.time_limit is not None and self.time_limit <= 0:
+            raise ValueError(
+                f"time_limit: expected seconds above 0, or null for none, got {self.time_limit:g}"
+            )
 
     @property
     def name(self) -> str:
@@ -94,3 +106,8 @@ def setting_of(config: DictConfig) -> Setting:
         key = ".".join(map(str, first["loc"]))
         wanted = first["msg"].removeprefix("Input should be ").split(",")[0]
         raise ValueError(f"{key}: expected {wanted}, got {first['input']!r}") from error
+
+
+def alive_folder(cache: str) -> Path:
+    """Return where runs show that they are alive: beside the cache, which all hosts share."""
+    return Path(cache) / RUNNING

@@ -6,13 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backdoor.cache import Cache, Key
-from backdoor.data import PictureSet, sha256
+from backdoor.data import PictureSet
 from backdoor.evaluation import evaluate, goodnet_labels, share_answered
 from backdoor.model_files import load_badnet
 from backdoor.networks import (
@@ -25,6 +24,7 @@ from backdoor.networks import (
 )
 from backdoor.pruning import ORDERS, channels_to_remove
 from experiments.prepare import badnet_path, open_data_set
+from experiments.resume import digest
 from experiments.setting import Setting
 
 Labels = NDArray[np.int64]
@@ -114,7 +114,7 @@ def compute(setting: Setting, cache: Cache, device: str, stage: Stopwatch) -> Ou
     data, badnet = setting.dataset, setting.badnet.path
     with stage("data"):
         sets = open_data_set(data, badnet)
-        digests = {name: _digest(pictures.path, cache) for name, pictures in sets.items()}
+        digests = {name: digest(pictures.path, cache) for name, pictures in sets.items()}
     with stage("network"):
         network = cut_network(load_badnet(badnet_path(data, badnet)), setting.layer)
         for pictures in sets.values():
@@ -161,11 +161,3 @@ def _walks(
             for name in sets
         }
     return channels, {name: found.astype(np.int64) for name, found in walked.items()}
-
-
-def _digest(path: Path, cache: Cache) -> str:
-    """Return the file's SHA-256, read again only when its size or time of change differs."""
-    state = path.stat()
-    return cache(
-        "sha256", (str(path.resolve()), state.st_size, state.st_mtime_ns), lambda: sha256(path)
-    )

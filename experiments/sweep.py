@@ -3,10 +3,15 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
@@ -14,35 +19,97 @@ from omegaconf import DictConfig, OmegaConf
 
 from backdoor.store import Store
 from experiments import cli
+from experiments.setting import alive_folder, setting_of
 
-SWEEP, RUNS = "BACKDOOR_SWEEP", "BACKDOOR_RUNS"
+SWEEP, RUNS, ONLY = "BACKDOOR_SWEEP", "BACKDOOR_RUNS", "BACKDOOR_ONLY"
+SECONDS_BETWEEN_LOOKS = 1
 
 log = logging.getLogger(__name__)
-_open_sweeps: list[tuple[Store, str, int]] = []
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a multirun is asked for.
+
+    Attributes:
+        axes: What is swept over which values.
+        jobs: The overrides of each run.
+    """
+
+    axes: Mapping[str, Sequence[str]]
+    jobs: Sequence[Sequence[str]]
+
+    @property
+    def name(self) -> str:
+        """The sweep, named after what it varies: `order=asc,desc threshold=2,4,10`."""
+        varied = (f"{key}={','.join(values)}" for key, values in self.axes.items())
+        return " ".join(varied) or "one run"
+
+
+@dataclass(frozen=True)
+class OpenSweep:
+    """A sweep that this process has started; `closing` releases what it holds."""
+
+    store: Store
+    id: str
+    runs: int
+    alive: Path
+    closing: ExitStack
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands: in which sweep, None for a run alone; its position there, from 1."""
+
+    sweep: str | None
+    position: int
+    log: str
+
+    @property
+    def prefix(self) -> str:
+        return f"[{self.position}/{os.environ[RUNS]}] " if self.sweep else ""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is to run; when a sweep's lost runs are started again, only those are."""
+        only = os.environ.get(ONLY)
+        return not only or str(self.position) in only.split(",")
+
+
+def place(hydra_config: DictConfig) -> Place:
+    """Return the place of the job that runs."""
+    sweep = os.environ.get(SWEEP)
+    file = Path(hydra_config.runtime.output_dir) / f"{hydra_config.job.name}.log"
+    return Place(sweep, hydra_config.job.num + 1 if sweep else 1, str(file.resolve()))
+
+
+_open: list[OpenSweep] = []
+_lost: list[int] = []
 
 
 class SweepCallback(Callback):  # type: ignore[misc]
     """Create the parent run before the first job starts and hand its id to all jobs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        from backdoor.tracking import start_sweep
-
         try:
-            axes, runs = planned(config)
+            plan = planned(config)
             store = Store(**OmegaConf.to_container(config.tracking, resolve=True))  # type: ignore[arg-type]
-            sweep = start_sweep(store, sweep_name(axes), axes, runs)
+            _say(plan, config, store)
+            if config.dry_run:
+                raise SystemExit(0)
+            if not _open:
+                _open.append(_start(plan, config, store))
         except Exception as error:
             # Hydra turns an exception here into a warning and would run all jobs without a parent.
             print(f"error: {cli.one_sentence(error)}", file=sys.stderr)
             raise SystemExit(cli.exit_code(error)) from error
-        for name, value in ((SWEEP, sweep), (RUNS, runs)):
+        handed = {SWEEP: _open[0].id, RUNS: _open[0].runs, ONLY: ",".join(map(str, _lost))}
+        for name, value in handed.items():
             config.hydra.overrides.hydra.append(f"+hydra.job.env_set.{name}='{value}'")
-        _open_sweeps.append((store, sweep, runs))
-        log.info("%d runs, tracked in %s", runs, store.address)
 
 
-def planned(config: DictConfig) -> tuple[dict[str, list[str]], int]:
-    """Return what a multirun sweeps over and how many runs that makes.
+def planned(config: DictConfig) -> Plan:
+    """Return what a multirun sweeps over and the runs that makes.
 
     As in Hydra's sweeper: its own parameters, then the command line; the last of a key counts.
     """
@@ -51,57 +118,176 @@ def planned(config: DictConfig) -> tuple[dict[str, list[str]], int]:
     overrides: list[Override] = OverridesParser.create().parse_overrides(
         [*given, *config.hydra.overrides.task]
     )
-    runs = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
     last = {each.get_key_element(): each for each in overrides}
     axes = {
         key: [str(value) for value in each.sweep_string_iterator()]
         for key, each in last.items()
         if each.is_sweep_override()
     }
-    return axes, len(runs)
+    return Plan(axes, BasicSweeper.split_arguments(overrides, max_batch_size=None)[0])
 
 
-def position(hydra_config: DictConfig) -> str:
-    """Return which of the sweep's runs this job is, as `[3/6] `; nothing for a single run."""
-    if SWEEP not in os.environ:
-        return ""
-    return f"[{hydra_config.job.num + 1}/{os.environ[RUNS]}] "
+def _say(plan: Plan, config: DictConfig, store: Store) -> None:
+    """Show what is going to run, what is complete already, and where."""
+    if _lost:
+        return
+    complete = _complete_already(plan, config, store)
+    launcher = config.hydra.runtime.choices["hydra/launcher"]
+    log.info(
+        "%d runs over %s: %d complete already%s; launcher %s; tracked in %s",
+        len(plan.jobs),
+        plan.name,
+        sum(run is not None for run in complete),
+        ", run again" if config.force and any(complete) else "",
+        launcher,
+        store.address,
+    )
+    if config.dry_run:
+        for number, (job, run) in enumerate(zip(plan.jobs, complete, strict=True), start=1):
+            varied = [each for each in job if each.partition("=")[0] in plan.axes]
+            print(f"[{number}/{len(plan.jobs)}] {' '.join(varied)}", end="")
+            print(f"  complete already: {run}" if run else "")
 
 
-def sweep_name(axes: dict[str, list[str]]) -> str:
-    """Name a sweep after what it varies: `order=asc,desc threshold=2,4,10`."""
-    return " ".join(f"{key}={','.join(values)}" for key, values in axes.items()) or "one run"
+def _complete_already(plan: Plan, config: DictConfig, store: Store) -> list[str | None]:
+    """Return the complete run of each planned one, None where there is none; write nothing."""
+    if store.database is not None and not store.database.exists():
+        return [None] * len(plan.jobs)
+    from backdoor.cache import Cache
+    from backdoor.tracking import complete_results, read_only
+    from experiments.resume import result_id
+
+    known = complete_results(read_only(store), store)
+    loader = GlobalHydra.instance().config_loader()
+    found = []
+    for job in plan.jobs:
+        try:
+            composed = loader.load_sweep_config(config, list(job))
+            task = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+            setting = setting_of(task)
+            result = result_id(setting, cli.params_of(task), Cache(setting.cache)) if known else ""
+            found.append(known.get(result or ""))
+        except cli.USER_MISTAKES:
+            found.append(None)  # the run itself will say what is wrong
+    return found
+
+
+def _start(plan: Plan, config: DictConfig, store: Store) -> OpenSweep:
+    from backdoor.liveness import alive
+    from backdoor.tracking import connect, mark_dead, start_sweep
+
+    folder = alive_folder(config.cache)
+    for name in mark_dead(connect(store), folder):
+        log.info("marked KILLED, its process is dead: %s", name)
+    sweep = start_sweep(store, plan.name, plan.axes, len(plan.jobs))
+    closing = ExitStack()
+    closing.enter_context(alive(folder, sweep))
+    started = OpenSweep(store, sweep, len(plan.jobs), folder, closing)
+    if "submitit" in config.hydra.launcher._target_:  # whose jobs write into files
+        closing.enter_context(_showing_ends(started))
+    return started
+
+
+@contextmanager
+def _showing_ends(sweep: OpenSweep) -> Iterator[None]:
+    """Show a line as each run of the sweep ends, while the body runs."""
+    from backdoor.results import run_line
+    from backdoor.tracking import position_in, read_only, runs_of
+
+    over, shown = threading.Event(), set()
+
+    def look() -> None:
+        for run in runs_of(read_only(sweep.store), sweep.store, sweep.id):
+            if run.info.run_id not in shown and run.info.status != "RUNNING":
+                shown.add(run.info.run_id)
+                log.info("[%d/%d] %s", position_in(sweep.id, run), sweep.runs, run_line(run))
+
+    def watch() -> None:
+        while not over.wait(SECONDS_BETWEEN_LOOKS):
+            look()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        look()
 
 
 def closing_sweep(call: Callable[[], int]) -> int:
     """Call, close the sweep that this has opened, if any, print its runs, and return the exit code.
 
-    Hydra's own `on_multirun_end` is not called when a job has failed.
+    Runs that a dead worker has taken with it are started once more. Hydra's own `on_multirun_end`
+    is not called when a job has failed.
     """
     code = cli.KILLED_BY_SIGINT
+    _lost.clear()
     try:
         code = call()
+        if code == 1 and _open:
+            _lost.extend(_lost_runs(_open[0]))
+            if _lost:
+                log.info("a worker died: %d runs are started once more", len(_lost))
+                code = call()
     finally:
-        while _open_sweeps:
-            code = _finish(*_open_sweeps.pop(), code)
+        while _open:
+            code = _finish(_open.pop(), code)
     return code
 
 
-def _finish(store: Store, sweep: str, planned_runs: int, code: int) -> int:
-    from backdoor.results import runs_table
-    from backdoor.tracking import finish_sweep, is_complete
+def _lost_runs(sweep: OpenSweep) -> list[int]:
+    """Return the positions of runs that neither are complete nor have failed by themselves.
 
-    parent, runs = finish_sweep(store, sweep, killed=code == cli.KILLED_BY_SIGINT)
+    None where no run was started at all: it was not a worker that died.
+    """
+    from backdoor.tracking import connect, mark_dead, position_in, runs_of
+
+    client = connect(sweep.store)
+    mark_dead(client, sweep.alive)
+    runs = runs_of(client, sweep.store, sweep.id)
+    settled = {
+        position_in(sweep.id, run) for run in runs if run.info.status in ("FINISHED", "FAILED")
+    }
+    return sorted(set(range(1, sweep.runs + 1)) - settled) if runs else []
+
+
+def _finish(sweep: OpenSweep, code: int) -> int:
+    from backdoor.results import runs_table
+    from backdoor.tracking import (
+        LOG,
+        complete_positions,
+        connect,
+        finish_sweep,
+        in_sweep,
+        is_complete,
+        mark_dead,
+    )
+
+    sweep.closing.close()
+    mark_dead(connect(sweep.store), sweep.alive)
+    parent, runs = finish_sweep(sweep.store, sweep.id, killed=code == cli.KILLED_BY_SIGINT)
     if not runs:
         return code
     print(f"\n{runs_table(parent, runs)}\n")
-    print(f"compare: {_ui(store)}, tick Expand rows, filter by   tags.sweep = '{sweep}'")
-    print(f"tables and figures: python -m experiments.report sweep={sweep}")
-    incomplete = planned_runs - sum(map(is_complete, runs))
-    if incomplete and not code:
-        print(f"error: {incomplete} of {planned_runs} runs failed", file=sys.stderr)
-        return 1
-    return code
+    unsuccessful = [run for run in runs if not is_complete(run)]
+    for run in unsuccessful:
+        print(f"log of {run.info.run_name}: {run.data.tags.get(LOG) or 'none'}")
+    show = f"tags.`{in_sweep(sweep.id)}` LIKE '%'"
+    print(f"compare: {_ui(sweep.store)}, tick Expand rows, filter by   {show}")
+    print(f"tables and figures: python -m experiments.report sweep={sweep.id}")
+    incomplete = sweep.runs - len(complete_positions(sweep.id, runs))
+    if code or not (incomplete or unsuccessful):
+        return code
+    if incomplete:
+        print(
+            f"error: {incomplete} of {sweep.runs} runs failed; the same command runs those again",
+            file=sys.stderr,
+        )
+    else:
+        print("error: a worker died; what it had not finished was run again", file=sys.stderr)
+    return 1
 
 
 def _ui(store: Store) -> str:

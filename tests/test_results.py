@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ class Sweep:
 
     def __init__(self, store, **axes):
         self.store, self.client = store, connect(store)
+        self.alive = Path(store.folder) / "running"
         runs = len(list(itertools.product(*axes.values())))
         self.id = start_sweep(
             store, "a sweep", {k.replace("__", "."): v for k, v in axes.items()}, runs
@@ -32,12 +34,12 @@ class Sweep:
         plain |= {"dataset.target": 0, "dataset.divide_by": 1}
         plain |= {key.replace("__", "."): value for key, value in params.items()}
         try:
-            with tracked_run(f"{order}-{threshold}", plain, self.id) as run_id:
+            with tracked_run(f"{order}-{threshold}", plain, self.alive, self.id) as run_id:
                 if fails:
                     raise ValueError("no such thing")
                 for name in METRICS:
                     self.client.log_metric(run_id, name, 0.5)
-                for name in ("channels_removed", "channels_total"):
+                for name in ("channels_removed", "channels_total", "seconds/total"):
                     self.client.log_metric(run_id, name, 6)
                 for name in SAME_TAGS:
                     self.client.set_tag(run_id, name, network)
@@ -71,11 +73,11 @@ def test_of_two_runs_of_one_setting_the_newest_counts_and_the_other_is_named(sto
     assert [run.info.run_id for run in found.superseded] == [old]
 
 
-def test_runs_of_another_network_or_device_never_share_a_table(store):
+def test_runs_of_another_network_or_seed_never_share_a_table(store):
     sweep = Sweep(store, order=["asc"], threshold=["2", "4"])
     sweep.run("asc", 2)
     sweep.run("asc", 4, network="n2")
-    sweep.run("asc", 4, device_name="GPU")
+    sweep.run("asc", 4, seed=1)
     assert [set(each.runs) for each in sweep.combinations] == [{("asc", t)} for t in (2, 4, 4)]
     assert not any(each.superseded for each in sweep.combinations)
 
@@ -103,23 +105,26 @@ def test_the_table_at_the_end_names_axes_and_reasons(store):
     assert "no such thing" in failed
 
 
-def test_the_newest_sweep_is_one_with_complete_runs_and_comes_before_single_runs(store):
+def test_the_newest_sweep_is_one_with_complete_runs_and_comes_before_single_runs(store, tmp_path):
     client = connect(store)
     assert newest_sweep(client, store) is None
-    with tracked_run("alone", {}, None) as alone:
+    with tracked_run("alone", {}, tmp_path / "running") as alone:
         pass
     assert newest_sweep(client, store) == alone
     first = Sweep(store, threshold=["2"])
     first.run("asc", 2)
     Sweep(store, threshold=["2"]).run("asc", 2, fails=True)
-    with tracked_run("alone", {}, None):
+    with tracked_run("alone", {}, tmp_path / "running"):
         pass
     assert newest_sweep(client, store) == first.id
 
 
-def test_an_interrupted_run_is_killed_and_says_so(store):
+def test_an_interrupted_run_is_killed_and_says_so(store, tmp_path):
     client = connect(store)
-    with pytest.raises(KeyboardInterrupt), tracked_run("stopped", {}, None) as run_id:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        tracked_run("stopped", {}, tmp_path / "running") as run_id,
+    ):
         raise KeyboardInterrupt
     assert client.get_run(run_id).info.status == "KILLED"
     assert client.get_run(run_id).data.tags["error"] == "KeyboardInterrupt"

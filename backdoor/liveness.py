@@ -1,0 +1,35 @@
+"""Which tracked runs are alive: each holds a file lock, which ends with its process, however."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+@contextmanager
+def alive(folder: Path, run_id: str) -> Iterator[None]:
+    """Show the run as alive while the body runs.
+
+    Args:
+        folder: On a file system that all hosts of the sweep share.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{run_id}.alive"
+    with FileLock(file):
+        yield
+        file.unlink(missing_ok=True)  # not after an exception: who reads it asks for the status
+
+
+def dead(folder: Path) -> Iterator[str]:
+    """Yield the runs that ended without saying so; forget those that the caller has dealt with.
+
+    Only runs that were started with this folder are judged, never one of another host or store.
+    """
+    for file in sorted(folder.glob("*.alive")):
+        try:
+            with FileLock(file, blocking=False):
+                yield file.stem
+                file.unlink(missing_ok=True)
+        except Timeout:
+            continue

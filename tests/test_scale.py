@@ -1,0 +1,253 @@
+"""Sweeps on several processes: the same numbers, each walk once, what is complete runs no more."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from test_sweep import SMALL, command, environment
+
+from backdoor.liveness import alive, dead
+from backdoor.store import Store
+from backdoor.tracking import connect, mark_dead, newest_sweep, runs_of, tracked_run
+
+TWO_BY_TWO = ["-m", "order=asc,desc", "threshold=2,30"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("scale")
+
+
+@pytest.fixture(scope="module")
+def basic(folder):
+    return command(folder, "experiments.run", *TWO_BY_TWO, *SMALL)
+
+
+def runs_in(folder):
+    store = Store(None, str(folder / "mlruns"), "backdoor")
+    client = connect(store)
+    return runs_of(client, store, newest_sweep(client, store))
+
+
+def numbers(folder):
+    """What the newest sweep's runs have logged, times left out."""
+    return {
+        run.info.run_name: {
+            name: value
+            for name, value in run.data.metrics.items()
+            if not name.startswith(("seconds/", "system/"))
+        }
+        for run in runs_in(folder)
+    }
+
+
+@pytest.fixture(scope="module")
+def first(folder, basic):
+    return numbers(folder)
+
+
+def test_a_sweep_says_before_it_starts_what_is_to_run(basic):
+    assert basic.returncode == 0, basic.stderr
+    expected = "4 runs over order=asc,desc threshold=2,30: 0 complete already; launcher basic; "
+    assert basic.stderr.startswith(expected)
+
+
+def test_joblib_gives_the_same_numbers_and_walks_once(folder, first, tmp_path):
+    """From an empty cache, with its own store and data drawn anew."""
+    done = command(tmp_path, "experiments.run", *TWO_BY_TWO, "hydra/launcher=local", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "launcher local" in done.stderr
+    assert numbers(tmp_path) == first
+    assert len([x for x in done.stderr.splitlines() if x.startswith("Walk ") and "..." in x]) == 8
+    assert len([x for x in done.stderr.splitlines() if x.startswith("Head ") and "..." in x]) == 4
+    assert all(f"[{n}/4] " in done.stderr for n in range(1, 5))
+
+
+def test_what_is_complete_is_not_run_again_but_shown_and_reported(folder, basic, first):
+    again = command(folder, "experiments.run", "-m", "order=asc,desc", "threshold=2,30,50", *SMALL)
+    assert again.returncode == 0, again.stderr
+    assert "6 runs over order=asc,desc threshold=2,30,50: 4 complete already" in again.stderr
+    assert again.stderr.count("complete already: ") == 4
+    assert again.stdout.count(" EARLIER ") == 4
+    assert set(numbers(folder)) == {*first, "asc-50", "desc-50"}
+    assert len({run.data.tags["result"] for run in runs_in(folder)}) == 6
+    report = command(folder, "experiments.report")
+    assert report.returncode == 0, report.stderr
+    assert "Missing" not in report.stdout
+    assert all(run.info.run_id in report.stdout for run in runs_in(folder))
+
+
+def test_force_runs_all_and_gives_the_same(folder, first):
+    before = {run.info.run_id for run in runs_in(folder)}
+    done = command(folder, "experiments.run", *TWO_BY_TWO, *SMALL, "force=true")
+    assert done.returncode == 0, done.stderr
+    assert not before & {run.info.run_id for run in runs_in(folder)}
+    assert numbers(folder) == first
+
+
+def test_other_pictures_or_another_network_are_another_result(folder, basic, tmp_path):
+    (root,) = (each for each in (folder / "data").iterdir() if each.is_dir())
+    names = ("cl/valid", "cl/test", "bd/bd_valid", "bd/bd_test")
+    keys = ("clean_valid", "clean_test", "poisoned_valid", "poisoned_test")
+    data = [f"dataset.{k}={root / 'data' / n}.h5" for k, n in zip(keys, names, strict=True)]
+    copy = tmp_path / "net.keras"
+    copy.write_bytes((root / "models/bd_net.keras").read_bytes())
+    arguments = ["dataset=files", f"badnet.path={copy}", *data, "order=desc", "threshold=30"]
+
+    def complete_already():
+        done = command(folder, "experiments.run", *arguments)
+        assert done.returncode == 0, done.stderr
+        return "complete already" in done.stderr
+
+    assert not complete_already()
+    assert complete_already()
+    with copy.open("ab") as file:
+        file.write(b"\0")  # a zip file with a comment's length wrong is still read
+    assert not complete_already()
+
+
+def test_a_dry_run_shows_the_runs_and_writes_nothing(folder, basic, tmp_path):
+    for where, complete in ((tmp_path, 0), (folder, 1)):
+        before = sorted(where.rglob("*"))
+        done = command(where, "experiments.run", "dry_run=true", "threshold=2,3", *SMALL)
+        assert done.returncode == 0, done.stderr
+        assert sorted(where.rglob("*")) == before
+        assert "[1/2] threshold=2" in done.stdout
+        assert "[2/2] threshold=3" in done.stdout
+        assert done.stdout.count("complete already") == complete
+
+
+def test_a_run_out_of_time_fails_alone_with_its_reason_and_its_log(folder, basic):
+    done = command(
+        folder, "experiments.run", *TWO_BY_TWO, *SMALL, "time_limit=0.01", "seed=7", "order=desc"
+    )
+    assert done.returncode == 1
+    assert "failed: time_limit: expected the run to end within 0.01 s" in done.stderr
+    (log,) = {line for line in done.stdout.splitlines() if line.startswith("log of desc-30: ")}
+    assert "TimeoutError" in Path(log.partition(": ")[2]).read_text()
+    assert "error: 2 of 2 runs failed; the same command runs those again" in done.stderr
+
+
+def started(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.run", *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def children(process):
+    """The processes started by it, and by those."""
+    found = subprocess.run(
+        ["ps", "-e", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    )
+    parent = {}
+    names = {}
+    for line in found.stdout.splitlines():
+        pid, ppid, name = line.split(None, 2)
+        parent[int(pid)], names[int(pid)] = int(ppid), name
+    below = {process}
+    for _ in range(4):
+        below |= {pid for pid, above in parent.items() if above in below}
+    return {pid: names[pid] for pid in below - {process}}
+
+
+def test_a_killed_worker_loses_nothing_that_it_had_not_begun(folder, basic):
+    """One of joblib's workers is killed in the middle; what was lost is run again."""
+    arguments = ["-m", "hydra/launcher=local", "order=asc,desc", "threshold=3,5,8"]
+    process = started(folder, *arguments, "hydra.launcher.n_jobs=2", *SMALL, "seed=3")
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith("["):
+            workers = [p for p, name in children(process.pid).items() if "popen_loky" in name]
+            os.kill(max(workers), signal.SIGKILL)
+            break
+    out, rest = process.communicate()
+    assert process.returncode == 1, out + rest
+    assert "a worker died: " in rest
+    assert "its process died" in out
+    done = {run.info.run_name for run in runs_in(folder) if run.info.status == "FINISHED"}
+    assert done == {f"{order}-{t}" for order in ("asc", "desc") for t in (3, 5, 8)}
+    again = command(folder, "experiments.run", *arguments, *SMALL, "seed=3")
+    assert again.returncode == 0, again.stderr
+    assert "6 complete already" in again.stderr
+
+
+def test_a_killed_sweep_is_marked_at_the_next_start_and_finished_by_it(folder, basic):
+    arguments = ["-m", "order=asc,desc", "threshold=2,30", *SMALL, "seed=4"]
+    process = started(folder, *arguments)
+    for line in process.stderr:
+        if line.startswith("[2/4]"):
+            process.send_signal(signal.SIGKILL)
+            break
+    process.communicate()
+    store = Store(None, str(folder / "mlruns"), "backdoor")
+    client = connect(store)
+    running = {each.info.run_id for each in client.search_runs(["1"], "status = 'RUNNING'")}
+    assert running
+    again = command(folder, "experiments.run", *arguments)
+    assert again.returncode == 0, again.stderr
+    assert "marked KILLED, its process is dead: order=asc,desc threshold=2,30" in again.stderr
+    assert "2 complete already" in again.stderr
+    for each in running:
+        assert client.get_run(each).info.status == "KILLED"
+        assert "its process died" in client.get_run(each).data.tags["error"]
+
+
+def test_a_live_run_is_left_alone_and_a_dead_one_is_not(tmp_path):
+    store = Store(None, str(tmp_path / "mlruns"), "backdoor")
+    client = connect(store)
+    with tracked_run("live", {}, tmp_path / "running") as live:
+        assert mark_dead(client, tmp_path / "running") == []
+        assert client.get_run(live).info.status == "RUNNING"
+    assert client.get_run(live).info.status == "FINISHED"
+    dead_run = client.create_run("1", run_name="dead").info.run_id
+    (tmp_path / f"running/{dead_run}.alive").touch()
+    (tmp_path / "running/of-another-store.alive").touch()
+    assert mark_dead(client, tmp_path / "running") == ["dead"]
+    assert client.get_run(dead_run).info.status == "KILLED"
+    assert mark_dead(client, tmp_path / "running") == []
+
+
+def test_a_run_shows_that_it_is_alive_for_as_long_as_it_is(tmp_path):
+    with alive(tmp_path, "a"):
+        assert list(dead(tmp_path)) == []
+    assert list(tmp_path.glob("*")) == []
+
+
+def test_two_sweeps_of_the_same_at_once_compute_it_once(folder, basic):
+    arguments = ["-m", "order=asc,desc", "threshold=2,30", *SMALL, "seed=5"]
+    both = [started(folder, *arguments) for _ in range(2)]
+    results = [each.communicate() for each in both]
+    assert [each.returncode for each in both] == [0, 0], results
+    computed = sum(line.count(" channels  ") for _, error in results for line in error.splitlines())
+    assert computed == 4
+    assert all(out.count("\nasc-") + out.count("\ndesc-") == 4 for out, _ in results)
+
+
+def test_ctrl_c_ends_a_joblib_sweep_in_order(folder, basic):
+    process = started(
+        folder, "-m", "hydra/launcher=local", "threshold=2,30", *SMALL, "dataset.draw.seed=8"
+    )
+    for line in process.stderr:
+        if line.startswith("Drawing"):
+            break
+    for each in [process.pid, *children(process.pid)]:  # as a terminal does
+        os.kill(each, signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    store = Store(None, str(folder / "mlruns"), "backdoor")
+    time.sleep(0.5)
+    assert not connect(store).search_runs(["1"], "status = 'RUNNING'")
+    for each in (folder / ".cache/locks").glob("*.lock"):
+        with FileLock(each, timeout=5):
+            pass
