@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help setup test lint sweep report ui benchmark clean-cache clean
+.PHONY: help setup test test-engines lint sweep report ui benchmark clean-cache clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -25,7 +25,12 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	@touch $@
 
 test: setup lint  ## set-up, lint, types, tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-engines: setup  ## sweeps on Slurm and Ray and into MLflow servers, those that are here
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,slurm,ray]' "psycopg[binary]"
+	@if command -v slurmctld >/dev/null && ! sinfo >/dev/null 2>&1; then bash ../shared/slurm/up.sh; fi
+	PATH=$(abspath ../shared/slurm):$$PATH $(BIN)/python -m pytest -m engines -s -rs
 
 lint: setup
 	$(BIN)/ruff format --check .

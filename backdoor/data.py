@@ -6,6 +6,7 @@ so a `PictureSet` is a description; the pictures themselves are read in chunks.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,11 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from backdoor.hdf5 import check_hdf5
+
 CHUNK = 512
+MOST_PICTURES = 2**27
+LARGEST = 2**26  # bytes of a picture
 COLOURS = (1, 3)
 
 
@@ -121,9 +126,15 @@ def _open(path: Path) -> h5py.File:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected an HDF5 file of pictures, found no such file")
     try:
-        return h5py.File(path, "r")
+        file = h5py.File(path, "r")
     except OSError as error:
         raise ValueError(f"{path}: expected an HDF5 file of pictures, got {error}") from error
+    try:
+        check_hdf5(file, path)
+    except Exception:
+        file.close()
+        raise
+    return file
 
 
 def _dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
@@ -144,16 +155,22 @@ def _picture_shape(data: h5py.Dataset, path: Path) -> tuple[tuple[int, int, int]
         )
     if not len(data):
         raise ValueError(f"{path}: expected at least one picture, got none")
+    if len(data) > MOST_PICTURES or data.dtype.itemsize * math.prod(data.shape[1:]) > LARGEST:
+        raise ValueError(
+            f"{path}: expected at most {MOST_PICTURES} pictures of at most {LARGEST} bytes, got "
+            f"{data.shape}"
+        )
     _, first, second, last = data.shape
     return ((second, last, first), True) if first in COLOURS else ((first, second, last), False)
 
 
 def _labels(file: h5py.File, path: Path, name: str, count: int) -> NDArray[np.int64]:
-    labels = _dataset(file, path, name)[()]
-    if labels.shape != (count,):
+    stored = _dataset(file, path, name)
+    if stored.shape != (count,):
         raise ValueError(
-            f"{path}: expected '{name}' of shape ({count},), one a picture, got {labels.shape}"
+            f"{path}: expected '{name}' of shape ({count},), one a picture, got {stored.shape}"
         )
+    labels = stored[()]
     bad = ~np.isfinite(labels) | (labels < 0) | (labels != np.floor(labels))
     if bad.any():
         raise ValueError(

@@ -5,7 +5,10 @@ own layers on the list below (or an initializer and the like, which hold numbers
 """
 
 import json
+import logging
+import math
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,9 @@ import h5py
 import keras
 
 from backdoor.deepid import build_deepid
+from backdoor.hdf5 import check_hdf5
+
+log = logging.getLogger(__name__)
 
 LAYERS = {
     "Activation", "ActivityRegularization", "Add", "AlphaDropout", "Average", "AveragePooling2D",
@@ -28,15 +34,26 @@ LAYERS = {
 CONTAINERS = {"Functional", "Model", "Sequential"}
 VALUES = {"DTypePolicy", "Policy", "TensorShape", "__tuple__", "__keras_tensor__", "__numpy__"}
 MODULES_OF_VALUES = (keras.initializers, keras.regularizers, keras.constraints)
-LARGEST_CONFIG = 16 * 2**20
+UNREADABLE = (
+    OSError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, AttributeError, RuntimeError,
+    RecursionError, json.JSONDecodeError, UnicodeDecodeError, NotImplementedError, EOFError,
+)  # fmt: skip
+MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}  # of a .keras file
+LARGEST_CONFIG = 2**24  # bytes
+LARGEST_NETWORK = 2**31  # bytes, unpacked
+LARGEST_OUTPUT = 2**26  # numbers that a layer makes of one picture
 
 
-def load_badnet(path: str | Path) -> keras.Model:
+def load_badnet(path: str | Path, trust: bool = False) -> keras.Model:
     """Load a `.keras` or legacy `.h5` network, or an `.h5` file of DeepID's weights alone.
+
+    Args:
+        trust: Check nothing and run what code the file holds; for one's own files alone.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no such file, or holds what is not on the list of safe layers.
+        ValueError: It is no such file, holds what is not on the list of safe layers, reaches out of
+            itself or unpacks beyond a limit.
     """
     path = Path(path)
     if not path.is_file():
@@ -44,13 +61,17 @@ def load_badnet(path: str | Path) -> keras.Model:
     readers = {".keras": _keras_config, ".h5": _hdf5_config}
     if path.suffix not in readers:
         raise ValueError(f"{path}: expected a network in a .keras or .h5 file, got {path.suffix!r}")
+    if trust:
+        log.warning("%s: trusted by badnet.trust=true; whatever code it holds is run", path)
+        return keras.models.load_model(path, compile=False, safe_mode=False)
     try:
         config = readers[path.suffix](path)
         if config is None:
             return _deepid_of_weights(path)
         check_config(config, path)
+        _check_size(config, path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: expected a network that Keras can load, got {reason}") from error
 
@@ -91,22 +112,63 @@ def _objects(node: Any) -> Iterator[dict[str, Any]]:
             yield from _objects(value)
 
 
+def _check_size(config: dict[str, Any], path: Path) -> None:
+    """Refuse a network that would not fit, before memory is taken for it: shapes alone are made."""
+    kind = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
+    with keras.StatelessScope(initialize_variables=False):
+        planned = kind.from_config(config["config"])
+    weights = sum(4 * math.prod(each.shape) for each in planned.weights)
+    outputs = [math.prod(filter(None, each.output.shape)) for each in planned.layers]
+    if weights > LARGEST_NETWORK or max(outputs) > LARGEST_OUTPUT:
+        raise ValueError(
+            f"{path}: refused to open it: expected weights of at most {LARGEST_NETWORK} bytes and "
+            f"layers of at most {LARGEST_OUTPUT} numbers a picture, found {weights} and "
+            f"{max(outputs)}"
+        )
+
+
 def _keras_config(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive, archive.open("config.json") as file:
-        text = file.read(LARGEST_CONFIG + 1)
+    with zipfile.ZipFile(path) as archive:
+        _check_archive(archive, path)
+        with archive.open("config.json") as file:
+            text = file.read(LARGEST_CONFIG + 1)
+        with archive.open("model.weights.h5") as weights, h5py.File(weights, "r") as file:
+            check_hdf5(file, path, LARGEST_NETWORK)
+    return _parsed(text, path)
+
+
+def _check_archive(archive: zipfile.ZipFile, path: Path) -> None:
+    names = [member.filename for member in archive.infolist()]
+    if sorted(names) != sorted(MEMBERS):
+        found = ", ".join(sorted(set(names) - MEMBERS)) or ", ".join(sorted(names))
+        raise ValueError(
+            f"{path}: refused to open it: expected {', '.join(sorted(MEMBERS))} in it, once each, "
+            f"found {found[:200]}"
+        )
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > LARGEST_NETWORK:
+        raise ValueError(
+            f"{path}: refused to open it: expected at most {LARGEST_NETWORK} bytes unpacked, found "
+            f"{unpacked}"
+        )
+
+
+def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:
     if len(text) > LARGEST_CONFIG:
         raise ValueError(
             f"{path}: expected an architecture of at most {LARGEST_CONFIG} bytes, got more"
         )
-    config: dict[str, Any] = json.loads(text)
+    config = json.loads(text)
+    if not isinstance(config, dict):
+        raise TypeError(f"an architecture that is {type(config).__name__}")
     return config
 
 
 def _hdf5_config(path: Path) -> dict[str, Any] | None:
     with h5py.File(path, "r") as file:
+        check_hdf5(file, path, LARGEST_NETWORK)
         if "model_config" in file.attrs:
-            config: dict[str, Any] = json.loads(file.attrs["model_config"])
-            return config
+            return _parsed(file.attrs["model_config"], path)
         if "layer_names" in file.attrs:
             return None
         raise ValueError(

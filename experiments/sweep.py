@@ -278,7 +278,7 @@ def _finish(sweep: OpenSweep, code: int) -> int:
     print(f"compare: {_ui(sweep.store)}, tick Expand rows, filter by   {show}")
     print(f"tables and figures: python -m experiments.report sweep={sweep.id}")
     incomplete = sweep.runs - len(complete_positions(sweep.id, runs))
-    if code or not (incomplete or unsuccessful):
+    if code or not (incomplete or _lost):
         return code
     if incomplete:
         print(

@@ -9,11 +9,17 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hydra import compose, initialize_config_dir
+from test_conf import CONF
 from test_sweep import SMALL, command, environment
 
+from backdoor.cache import Cache
 from backdoor.liveness import alive, dead
 from backdoor.store import Store
 from backdoor.tracking import connect, mark_dead, newest_sweep, runs_of, tracked_run
+from experiments.cli import params_of
+from experiments.resume import result_id
+from experiments.setting import SETS, setting_of
 
 TWO_BY_TWO = ["-m", "order=asc,desc", "threshold=2,30"]
 
@@ -28,13 +34,13 @@ def basic(folder):
     return command(folder, "experiments.run", *TWO_BY_TWO, *SMALL)
 
 
-def runs_in(folder):
-    store = Store(None, str(folder / "mlruns"), "backdoor")
+def runs_in(folder, uri=None):
+    store = Store(uri, str(folder / "mlruns"), "backdoor")
     client = connect(store)
     return runs_of(client, store, newest_sweep(client, store))
 
 
-def numbers(folder):
+def numbers(folder, uri=None):
     """What the newest sweep's runs have logged, times left out."""
     return {
         run.info.run_name: {
@@ -42,7 +48,7 @@ def numbers(folder):
             for name, value in run.data.metrics.items()
             if not name.startswith(("seconds/", "system/"))
         }
-        for run in runs_in(folder)
+        for run in runs_in(folder, uri)
     }
 
 
@@ -90,25 +96,29 @@ def test_force_runs_all_and_gives_the_same(folder, first):
     assert numbers(folder) == first
 
 
-def test_other_pictures_or_another_network_are_another_result(folder, basic, tmp_path):
-    (root,) = (each for each in (folder / "data").iterdir() if each.is_dir())
-    names = ("cl/valid", "cl/test", "bd/bd_valid", "bd/bd_test")
-    keys = ("clean_valid", "clean_test", "poisoned_valid", "poisoned_test")
-    data = [f"dataset.{k}={root / 'data' / n}.h5" for k, n in zip(keys, names, strict=True)]
-    copy = tmp_path / "net.keras"
-    copy.write_bytes((root / "models/bd_net.keras").read_bytes())
-    arguments = ["dataset=files", f"badnet.path={copy}", *data, "order=desc", "threshold=30"]
+def test_other_pictures_network_or_settings_are_another_result(tmp_path):
+    files = {name: tmp_path / f"{name}.h5" for name in SETS}
+    for path in [*files.values(), tmp_path / "net.keras"]:
+        path.write_bytes(b"as it was")
+    cache = Cache(tmp_path / "cache")
 
-    def complete_already():
-        done = command(folder, "experiments.run", *arguments)
-        assert done.returncode == 0, done.stderr
-        return "complete already" in done.stderr
+    def result(*overrides):
+        data = [f"dataset.{name}={path}" for name, path in files.items()]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            network = f"badnet.path={tmp_path / 'net.keras'}"
+            config = compose("config", ["dataset=files", network, *data, *overrides])
+        return result_id(setting_of(config), params_of(config), cache)
 
-    assert not complete_already()
-    assert complete_already()
-    with copy.open("ab") as file:
-        file.write(b"\0")  # a zip file with a comment's length wrong is still read
-    assert not complete_already()
+    first = result()
+    same = ["device=cpu", "threads=1", "cache=other", "verbose=true", "tracking.folder=other"]
+    assert result(*same, "force=true", "dry_run=true", "time_limit=9") == first
+    others = [result(each) for each in ("order=desc", "threshold=4", "seed=1", "layer=pool_1")]
+    for path in (files["clean_test"], tmp_path / "net.keras"):
+        path.write_bytes(b"otherwise")
+        others.append(result())
+    assert len({first, *others}) == 7
+    files["clean_valid"].unlink()
+    assert result() is None
 
 
 def test_a_dry_run_shows_the_runs_and_writes_nothing(folder, basic, tmp_path):
@@ -177,8 +187,7 @@ def test_a_killed_worker_loses_nothing_that_it_had_not_begun(folder, basic):
     assert "its process died" in out
     done = {run.info.run_name for run in runs_in(folder) if run.info.status == "FINISHED"}
     assert done == {f"{order}-{t}" for order in ("asc", "desc") for t in (3, 5, 8)}
-    again = command(folder, "experiments.run", *arguments, *SMALL, "seed=3")
-    assert again.returncode == 0, again.stderr
+    again = command(folder, "experiments.run", *arguments, *SMALL, "seed=3", "dry_run=true")
     assert "6 complete already" in again.stderr
 
 

@@ -1,0 +1,65 @@
+"""Open HDF5 files that a stranger made.
+
+Nothing outside the file is read, and nothing in it may unpack to more than a stated size.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+LARGEST_CHUNK = 2**28  # bytes that HDF5 unpacks at once
+
+
+def check_hdf5(file: h5py.File, path: Path, largest: int | None = None) -> None:
+    """Refuse links, data kept in other files, and datasets that unpack beyond what is allowed.
+
+    Args:
+        path: What to call it.
+        largest: Bytes that all datasets together may unpack to; None where they are read in parts.
+
+    Raises:
+        ValueError: The message names what was found.
+    """
+    unpacked = 0
+    for dataset in _datasets(file, path, set()):
+        if dataset.is_virtual or dataset.external:
+            kind = "virtual dataset" if dataset.is_virtual else "dataset kept in another file"
+            raise ValueError(
+                f"{path}: refused to read it: expected data in the file itself, found the {kind} "
+                f"{dataset.name!r}"
+            )
+        numbers = 1
+        for length in dataset.chunks or ():
+            numbers *= length
+        if numbers * dataset.dtype.itemsize > LARGEST_CHUNK:
+            raise ValueError(
+                f"{path}: refused to read it: expected chunks of at most {LARGEST_CHUNK} bytes, "
+                f"found {numbers * dataset.dtype.itemsize} in {dataset.name!r}"
+            )
+        unpacked += dataset.nbytes
+    if largest is not None and unpacked > largest:
+        raise ValueError(
+            f"{path}: refused to read it: expected datasets of at most {largest} bytes, found "
+            f"{unpacked}"
+        )
+
+
+def _datasets(group: Any, path: Path, seen: set[int]) -> Iterator[h5py.Dataset]:
+    for name in group:
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            target = f"{getattr(link, 'filename', '')}:{link.path}".strip(":")
+            raise ValueError(
+                f"{path}: refused to read it: expected data in the file itself, found the link "
+                f"{name!r} to {target!r}"
+            )
+        item = group[name]
+        address = h5py.h5o.get_info(item.id).addr
+        if address not in seen:  # a group may hold itself
+            seen.add(address)
+            if isinstance(item, h5py.Group):
+                yield from _datasets(item, path, seen)
+            elif isinstance(item, h5py.Dataset):
+                yield item
