@@ -1,30 +1,45 @@
 """Results on disk under what they depend on, computed once however many jobs ask at once."""
 
+import hashlib
+import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
-import joblib
+import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from backdoor import __version__
 
-Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+Result = TypeVar("Result", bound=NDArray[Any] | str)
 Key = tuple[str | int | float, ...]
+
+DIGEST = hashlib.sha256
 
 
 class Cache:
-    """joblib's Memory with a lock for each entry; the lock of a holder that died is free again."""
+    """Arrays and texts, each in a file with its checksum, and a lock for each.
+
+    The lock of a holder that died is free again, and what it had not finished is not there: files
+    are written beside and renamed. One that was damaged since is computed again.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self._stored = joblib.Memory(self.folder, verbose=0).cache(_stored, ignore=["compute"])
 
     def __call__(self, what: str, key: Key, compute: Callable[[], Result]) -> Result:
         """Return what `compute` returns, or returned before under the same `what` and `key`."""
-        with FileLock(self.lock(joblib.hash((what, *key)))):
-            result: Result = self._stored(what, key, __version__, compute)
-        return result
+        entry = DIGEST(json.dumps([__version__, what, *key]).encode()).hexdigest()
+        file = self.folder / what / f"{entry}.npy"
+        with FileLock(self.lock(entry)):
+            found = _read(file)
+            if found is None:
+                found = np.asarray(compute())
+                _write(file, found)
+        return cast(Result, found if found.ndim else found.item())
 
     def lock(self, name: str) -> Path:
         """Return the lock file of that name, of which all processes with this cache hold one."""
@@ -33,5 +48,31 @@ class Cache:
         return locks / f"{name}.lock"
 
 
-def _stored(what: str, key: Key, version: str, compute: Callable[[], Result]) -> Result:
-    return compute()
+def _write(file: Path, values: NDArray[Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    with partial.open("wb") as stream:
+        stream.write(_checksum(values))
+        np.save(stream, values, allow_pickle=False)
+    partial.replace(file)
+
+
+def _read(file: Path) -> NDArray[Any] | None:
+    """Return what the file holds, None where there is none or its checksum differs."""
+    try:
+        with file.open("rb") as stream:
+            expected = stream.read(DIGEST().digest_size)
+            values: NDArray[Any] = np.load(stream, allow_pickle=False)
+        if _checksum(values) == expected:
+            return values
+    except FileNotFoundError:
+        return None
+    except (ValueError, EOFError, OSError):  # cut off, or no array
+        pass
+    log.warning("%s: expected what was written there, found it damaged: computing it again", file)
+    return None
+
+
+def _checksum(values: NDArray[Any]) -> bytes:
+    described = f"{values.dtype.str} {values.shape}".encode()
+    return DIGEST(described + DIGEST(np.ascontiguousarray(values).data).digest()).digest()

@@ -11,9 +11,18 @@ import numpy as np
 from mlflow.entities import Run
 from tabulate import tabulate
 
-from backdoor.figures import Panel, Samples
+from backdoor.evaluation import evaluate
+from backdoor.figures import UNKNOWN, Panel, Samples
 from backdoor.tables import Row
-from backdoor.tracking import AXES, ERROR, curve_of, is_complete, position_in
+from backdoor.tracking import (
+    AXES,
+    ERROR,
+    GOODNET,
+    curve_of,
+    goodnet_digest,
+    is_complete,
+    position_in,
+)
 
 Setting = tuple[str, float]
 PARENT = "mlflow.parentRunId"
@@ -111,6 +120,46 @@ def class_counts_of(client: mlflow.MlflowClient, run: Run, folder: Path) -> dict
     path = client.download_artifacts(run.info.run_id, "class_counts.json", str(folder))
     counts: dict[str, list[int]] = json.loads(Path(path).read_text())
     return counts
+
+
+def check_artifacts(client: mlflow.MlflowClient, run: Run, folder: Path) -> None:
+    """Compare a run's metrics with the artifacts they came from: channels, labels, GoodNet.
+
+    Raises:
+        RuntimeError: Something else is there than what was tracked; the message says what.
+        OSError, MlflowException: An artifact is lost.
+    """
+    run_id, metrics = run.info.run_id, run.data.metrics
+
+    def check(what: str, expected: object, found: object) -> None:
+        if expected != found:
+            raise RuntimeError(
+                f"run {run_id}: expected {what} {expected}, as tracked, found {found} in its "
+                f"artifacts"
+            )
+
+    channels = json.loads(
+        Path(client.download_artifacts(run_id, "channels.json", str(folder))).read_text()
+    )
+    check("channels_removed", int(metrics["channels_removed"]), len(channels["removed"]))
+    check("channels", channels["order"][: len(channels["removed"])], channels["removed"])
+    with np.load(client.download_artifacts(run_id, "labels.npz", str(folder))) as labels:
+        clean, poisoned = (
+            (labels[f"{name}_badnet"], labels[f"{name}_pruned"]) for name in SETS if "test" in name
+        )
+        truth = labels["poisoned_test_truth"]
+        recomputed = evaluate(
+            clean,
+            poisoned,
+            labels["clean_test_truth"],
+            int(run.data.params["dataset.target"]),
+            int(run.data.tags["network.classes"]),
+            None if (truth == UNKNOWN).all() else truth,
+        )
+    for name, value in recomputed.items():
+        check(name, metrics.get(name), value)
+    model = f"models:/{run.outputs.model_outputs[0].model_id}"
+    check("goodnet.sha256", run.data.tags[GOODNET], goodnet_digest(model))
 
 
 def run_line(run: Run) -> str:

@@ -1,5 +1,6 @@
 """Where tracked runs are kept."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,17 @@ class Store:
         return self.uri
 
     @property
+    def shown(self) -> str:
+        """The address as it may be printed and logged."""
+        return without_password(self.address)
+
+    @property
     def database(self) -> Path | None:
         """The SQLite file, None for a server."""
         is_file = self.address.startswith(SQLITE)
         return Path(self.address.removeprefix(SQLITE)) if is_file else None
+
+
+def without_password(text: str) -> str:
+    """Return a text with the passwords of the addresses in it (scheme://user:password@) hidden."""
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]+@", r"\1:***@", text)

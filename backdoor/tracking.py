@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,14 +24,16 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 from numpy.typing import NDArray
 
+from backdoor.data import sha256
 from backdoor.liveness import alive, dead
-from backdoor.store import Store
+from backdoor.store import Store, without_password
 
 SWEEP = "sweep"
 COMPLETE = "complete"
 ERROR = "error"
 LOG = "log"
 RESULT = "result"
+GOODNET = "goodnet.sha256"
 AXES = "axes"
 LONGEST_TAG = 5000
 MOST_PER_BATCH = 1000  # metrics, by MLflow's REST API
@@ -55,10 +58,14 @@ def connect(store: Store, verbose: bool = False) -> mlflow.MlflowClient:
             mlflow.set_experiment(store.experiment)
         except mlflow.MlflowException as error:
             raise ConnectionError(
-                f"tracking.uri: expected an MLflow server at {store.address}, got {error}"
+                f"tracking.uri: expected an MLflow server at {store.shown}, got "
+                f"{without_password(str(error))}"
             ) from error
         return mlflow.MlflowClient()
-    database.parent.mkdir(parents=True, exist_ok=True)
+    if not database.exists():
+        database.parent.mkdir(parents=True, exist_ok=True)
+        if store.uri is None:  # our own folder: what is in it is the user's alone
+            database.parent.chmod(0o700)
     with FileLock(f"{database}.lock"):
         client = mlflow.MlflowClient()
         if client.get_experiment_by_name(store.experiment) is None:
@@ -182,7 +189,8 @@ def tracked_run(
                 yield run_id
                 mlflow.set_tag(COMPLETE, "true")
             except BaseException as error:
-                mlflow.set_tag(ERROR, (str(error) or type(error).__name__)[:LONGEST_TAG])
+                reason = without_password(str(error)) or type(error).__name__
+                mlflow.set_tag(ERROR, reason[:LONGEST_TAG])
                 mlflow.end_run("FAILED" if isinstance(error, Exception) else "KILLED")
                 raise
 
@@ -225,7 +233,7 @@ def log_data_set(run_id: str, name: str, path: Path, digest: str, pictures: int)
 
 
 def log_goodnet(goodnet: Any) -> None:
-    """Log the Keras model G, for `mlflow.pyfunc`, `mlflow models serve` and Keras.
+    """Log the Keras model G, for `mlflow.pyfunc`, `mlflow models serve` and Keras, and its SHA-256.
 
     Signature and requirements are stated: left to MLflow, they are found out by importing the model
     in another process, which takes 8 to 22 s.
@@ -235,9 +243,21 @@ def log_goodnet(goodnet: Any) -> None:
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, goodnet.output_shape[-1]))]),
     )
     requirements = [f"{name}=={version(name)}" for name in ("tensorflow", "keras", "numpy")]
-    mlflow.tensorflow.log_model(
+    logged = mlflow.tensorflow.log_model(
         goodnet, name="goodnet", signature=signature, pip_requirements=requirements
     )
+    mlflow.set_tag(GOODNET, goodnet_digest(logged.model_uri))
+
+
+def goodnet_digest(model_uri: str) -> str:
+    """Return the SHA-256 of a logged GoodNet's file.
+
+    Raises:
+        OSError, MlflowException: It is not there.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=folder))
+        return sha256(next(found.rglob("*.keras"), found / "model.keras"))
 
 
 def runs_of(client: mlflow.MlflowClient, store: Store, sweep: str) -> list[Run]:

@@ -89,6 +89,7 @@ def write_artifacts(
     (folder / "channels.json").write_text(
         json.dumps({"removed": outcome.removed, "order": outcome.order.tolist()})
     )
+    np.savez_compressed(folder / "labels.npz", allow_pickle=False, **labels_of(outcome))
     counts = {
         name: class_counts(each.labels, outcome.network.classes)
         for name, each in outcome.sets.items()
@@ -109,6 +110,16 @@ def write_artifacts(
     samples = sample_pictures(outcome, rng)
     draw_samples(samples, outcome.network.classes).savefig(folder / "samples.png", dpi=130)
     np.savez_compressed(folder / "samples.npz", **asdict(samples))
+
+
+def labels_of(outcome: Outcome) -> dict[str, NDArray[np.int64]]:
+    """Return what B and B' say of the test sets, and the truth: all that the metrics come from."""
+    found = {}
+    for name in TESTS:
+        pictures = outcome.sets[name]
+        found[f"{name}_badnet"], found[f"{name}_pruned"], _ = outcome.answers(name)
+        found[f"{name}_truth"] = true_classes(pictures, poisoned=name == "poisoned_test")
+    return found
 
 
 def sample_pictures(outcome: Outcome, rng: np.random.Generator) -> Samples:

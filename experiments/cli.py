@@ -11,8 +11,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from backdoor.store import without_password
+
 USER_MISTAKES = (ValueError, FileNotFoundError, HydraException, OmegaConfBaseException)
-SPEAKING = (*USER_MISTAKES, ConnectionError, TimeoutError)  # their messages stand for themselves
+SPEAKING = (
+    *USER_MISTAKES,
+    ConnectionError,
+    TimeoutError,
+    RuntimeError,
+)  # their messages stand for themselves
 KILLED_BY_SIGINT = 130
 EXTRAS = {"submitit_slurm": "slurm", "hydra_ray_launcher": "ray"}  # by the plugin that is missing
 
@@ -48,7 +55,7 @@ def one_sentence(error: BaseException) -> str:
         near = difflib.get_close_matches(unknown[1], known_keys(), n=1)
         hint = f"; did you mean '{near[0]}'?" if near else "; --help lists the keys"
         return f"unknown key '{unknown[1]}'{hint}"
-    text = " ".join(str(error).split())
+    text = without_password(" ".join(str(error).split()))
     missing = re.search("|".join(EXTRAS), text) if "launcher" in text else None
     if missing:
         extra = EXTRAS[missing[0]]
@@ -92,7 +99,7 @@ def params_of(config: DictConfig, resolve: bool = True) -> dict[str, object]:
     """Return what is tracked of a config as a run's parameters."""
     plain = flat(config, resolve)
     return {
-        key: value
+        key: without_password(value) if isinstance(value, str) else value
         for key, value in plain.items()
         if ".sha256." not in key and key not in ("experiment", "force", "dry_run")
     }

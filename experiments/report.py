@@ -36,7 +36,7 @@ def report(sweep: str | None, folder: str, store: Store) -> None:
     if not name or not any(map(is_complete, runs)):
         asked = f"sweep={sweep}" if sweep else "the newest sweep"
         raise ValueError(
-            f"{asked}: expected one with complete runs in {store.address}, found none; "
+            f"{asked}: expected one with complete runs in {store.shown}, found none; "
             f"start one with make sweep"
         )
     parent = client.get_run(name)
@@ -76,9 +76,32 @@ def _write(client: Any, combination: Any, folder: Path, suffix: str) -> list[str
         f"{each.info.run_name}: {each.info.run_id} was superseded by a newer run.\n"
         for each in combination.superseded
     ]
+    text += _check(client, combination)
     if combination.runs:
         text += _write_figures(client, combination, folder, suffix)
     return text
+
+
+def _check(client: Any, combination: Any) -> list[str]:
+    """Check what is printed against the artifacts it came from; return what could not be checked.
+
+    Raises:
+        RuntimeError: They differ.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from backdoor.results import check_artifacts
+
+    lost = []
+    for run in combination.runs.values():
+        with tempfile.TemporaryDirectory() as downloads:
+            try:
+                check_artifacts(client, run, Path(downloads))
+            except (OSError, MlflowException) as error:
+                reason = cli.one_sentence(error)
+                lost.append(f"{run.info.run_name}: its artifacts are lost, so its numbers could ")
+                lost[-1] += f"not be checked: {reason}\n"
+    return lost
 
 
 def _write_table(combination: Any, order: str, number: int, folder: Path, suffix: str) -> list[str]:

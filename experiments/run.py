@@ -79,6 +79,8 @@ def _tracked(setting: Setting, params: Mapping[str, object], place: Place, cache
         time_limit(setting.time_limit),
         tempfile.TemporaryDirectory() as folder,
     ):
+        if setting.badnet.trust and place.sweep:
+            raise ValueError("badnet.trust: expected false in a sweep, got true; use a single run")
         check_order(setting.order)
         check_threshold(setting.threshold)
         device_name = start_tensorflow(setting.device, setting.threads, setting.verbose)

@@ -54,6 +54,7 @@ class BadNet:
     """The config group `badnet`."""
 
     path: str
+    trust: bool
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,9 @@ def compute(setting: Setting, cache: Cache, device: str, stage: Stopwatch) -> Ou
         sets = open_data_set(data, badnet)
         digests = {name: digest(pictures.path, cache) for name, pictures in sets.items()}
     with stage("network"):
-        network = cut_network(load_badnet(badnet_path(data, badnet)), setting.layer)
+        network = cut_network(
+            load_badnet(badnet_path(data, badnet), setting.badnet.trust), setting.layer
+        )
         for pictures in sets.values():
             check_pictures(network, pictures)
         for name in ("poisoned_valid", "poisoned_test"):

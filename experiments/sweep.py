@@ -140,7 +140,7 @@ def _say(plan: Plan, config: DictConfig, store: Store) -> None:
         sum(run is not None for run in complete),
         ", run again" if config.force and any(complete) else "",
         launcher,
-        store.address,
+        store.shown,
     )
     if config.dry_run:
         for number, (job, run) in enumerate(zip(plan.jobs, complete, strict=True), start=1):
@@ -293,4 +293,4 @@ def _finish(sweep: OpenSweep, code: int) -> int:
 def _ui(store: Store) -> str:
     if store.uri is None:
         return "make ui"
-    return f"mlflow ui --backend-store-uri {store.address}" if store.database else store.address
+    return f"mlflow ui --backend-store-uri {store.shown}" if store.database else store.shown
