@@ -215,8 +215,14 @@ def check_scale(network: CutNetwork, pictures: PictureSet) -> None:
     clean pictures is tried at the other scale, too.
 
     Raises:
-        ValueError: Accuracy is near chance, or much better at the other scale.
+        ValueError: Accuracy is near chance, or much better at the other scale; or all pictures are
+            of one class, which tells nothing.
     """
+    if (pictures.labels == pictures.labels[0]).all():
+        raise ValueError(
+            f"{pictures.path}: expected pictures of two classes or more, got only "
+            f"{pictures.labels[0]}"
+        )
     sample = np.unique(np.linspace(0, len(pictures) - 1, SAMPLE).astype(int))
     truth = pictures.labels[sample]
     values = read_pictures(pictures, sample)

@@ -3,11 +3,12 @@
 import json
 import logging
 import os
+import sqlite3
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 from numpy.typing import NDArray
+from sqlalchemy.exc import SQLAlchemyError
 
 from backdoor.data import sha256
 from backdoor.liveness import alive, dead
@@ -36,6 +38,7 @@ RESULT = "result"
 GOODNET = "goodnet.sha256"
 AXES = "axes"
 LONGEST_TAG = 5000
+ATTEMPTS = 3
 MOST_PER_BATCH = 1000  # metrics, by MLflow's REST API
 
 
@@ -45,7 +48,8 @@ def connect(store: Store, verbose: bool = False) -> mlflow.MlflowClient:
     Two processes that create one SQLite database corrupt it, so that is done under a lock.
 
     Raises:
-        ConnectionError: The server does not answer.
+        ConnectionError: The server does not answer, or the database cannot be used.
+        OSError: Its folder cannot be written.
     """
     if not verbose:
         logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -66,12 +70,19 @@ def connect(store: Store, verbose: bool = False) -> mlflow.MlflowClient:
         database.parent.mkdir(parents=True, exist_ok=True)
         if store.uri is None:  # our own folder: what is in it is the user's alone
             database.parent.chmod(0o700)
-    with FileLock(f"{database}.lock"):
-        client = mlflow.MlflowClient()
-        if client.get_experiment_by_name(store.experiment) is None:
-            artifacts = database.parent / "artifacts"
-            client.create_experiment(store.experiment, artifacts.as_uri())
-    mlflow.set_experiment(store.experiment)
+    try:
+        with closing(sqlite3.connect(database, timeout=60)) as file:
+            file.execute("BEGIN IMMEDIATE")  # MLflow would try for minutes
+        with FileLock(f"{database}.lock"):
+            client = mlflow.MlflowClient()
+            if client.get_experiment_by_name(store.experiment) is None:
+                artifacts = database.parent / "artifacts"
+                client.create_experiment(store.experiment, artifacts.as_uri())
+        mlflow.set_experiment(store.experiment)
+    except (mlflow.MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+        raise ConnectionError(
+            f"tracking: expected a database that can be read and written at {database}, got {error}"
+        ) from error
     return client
 
 
@@ -229,7 +240,16 @@ def log_data_set(run_id: str, name: str, path: Path, digest: str, pictures: int)
     # MLflow takes digests of at most 36 characters; the whole one is in the profile.
     data_set = Dataset(path.name, digest[:36], "local", source, profile=profile)
     tags = [InputTag("mlflow.data.context", name)]
-    mlflow.MlflowClient().log_inputs(run_id, [DatasetInput(data_set, tags)])
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            mlflow.MlflowClient().log_inputs(run_id, [DatasetInput(data_set, tags)])
+        except mlflow.MlflowException:
+            # Of two runs that log the same file at the same time, MLflow 3.17 refuses one; when
+            # that tries again, it finds the file there.
+            if attempt == ATTEMPTS:
+                raise
+        else:
+            return
 
 
 def log_goodnet(goodnet: Any) -> None:

@@ -45,6 +45,8 @@ def call(job: Callable[[], None]) -> int:
 
 def exit_code(error: BaseException) -> int:
     """Return 2 for what the user got wrong, 1 for what failed."""
+    if isinstance(error, OSError) and error.strerror:
+        return 1
     return 2 if isinstance(error, USER_MISTAKES) else 1
 
 
@@ -60,6 +62,9 @@ def one_sentence(error: BaseException) -> str:
     if missing:
         extra = EXTRAS[missing[0]]
         return f"hydra/launcher: expected the extra '{extra}': pip install '.[{extra}]'"
+    if isinstance(error, OSError) and error.strerror:  # the system's, not one of our own messages
+        where = error.filename or "the disk"
+        return f"{where}: expected to read and write there, got {error.strerror}"
     if isinstance(error, OmegaConfBaseException):
         text = f"{error.full_key}: {str(error.msg).splitlines()[0]}" if error.full_key else text
     return text if isinstance(error, SPEAKING) and text else f"{type(error).__name__}: {text}"

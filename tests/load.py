@@ -22,7 +22,7 @@ def write(address: str, folder: Path, sweep: str, first: int, count: int) -> Non
     import numpy as np
 
     from backdoor.store import Store
-    from backdoor.tracking import connect, log_curves, tracked_run
+    from backdoor.tracking import connect, log_curves, log_data_set, tracked_run
 
     connect(Store(address, str(folder), "load"))
     for position in range(first, first + count):
@@ -30,6 +30,7 @@ def write(address: str, folder: Path, sweep: str, first: int, count: int) -> Non
         params = {f"key_{n}": position for n in range(40)}
         with tracked_run(f"run-{position}", params, folder / "running", sweep, position) as run_id:
             log_curves(run_id, curves)
+            log_data_set(run_id, "clean_valid", Path(f"{position // 50}.h5"), "0" * 64, 1)
             mlflow.log_metrics({f"metric_{n}": position for n in range(15)})
 
 
@@ -51,6 +52,7 @@ def load(address: str, processes: int, runs: int) -> dict[str, Any]:
         writers = [
             subprocess.Popen(
                 [*command, folder, sweep, str(number * share + 1), str(share)],
+                stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
             )
