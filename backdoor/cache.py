@@ -1,8 +1,10 @@
 """Results on disk under what they depend on, computed once however many jobs ask at once."""
 
+import errno
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -51,9 +53,15 @@ class Cache:
 def _write(file: Path, values: NDArray[Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
-    with partial.open("wb") as stream:
-        stream.write(_checksum(values))
-        np.save(stream, values, allow_pickle=False)
+    try:
+        with partial.open("wb") as stream:
+            stream.write(_checksum(values))
+            np.save(stream, values, allow_pickle=False)
+    except OSError as error:
+        partial.unlink()
+        if error.errno is None:  # of a full disk, NumPy says how much it wrote, not why
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial)) from error
+        raise
     partial.replace(file)
 
 
