@@ -21,15 +21,14 @@ def alive(folder: Path, run_id: str) -> Iterator[None]:
         file.unlink(missing_ok=True)  # not after an exception: who reads it asks for the status
 
 
-def dead(folder: Path) -> Iterator[str]:
-    """Yield the runs that ended without saying so; forget those that the caller has dealt with.
+def dead(folder: Path) -> Iterator[Path]:
+    """Yield the file of each run that ended without saying so; its name is the run's.
 
-    Only runs that were started with this folder are judged, never one of another host or store.
+    Only runs that were started with this folder are judged. To forget a run, remove its file.
     """
     for file in sorted(folder.glob("*.alive")):
         try:
             with FileLock(file, blocking=False):
-                yield file.stem
-                file.unlink(missing_ok=True)
+                yield file
         except Timeout:
             continue

@@ -21,7 +21,7 @@ from backdoor.tracking import (
     curve_of,
     goodnet_digest,
     is_complete,
-    position_in,
+    positions_in,
 )
 
 Setting = tuple[str, float]
@@ -177,7 +177,7 @@ def runs_table(sweep: Run, runs: Sequence[Run]) -> str:
     """Return a table for the terminal of all runs of a sweep, failed ones with their message."""
     lines = []
     for run in sorted(
-        runs, key=lambda run: (position_in(sweep.info.run_id, run), run.info.start_time)
+        runs, key=lambda run: (positions_in(sweep.info.run_id, run), run.info.start_time)
     ):
         done = is_complete(run)
         row = _row(run) if done else None

@@ -118,22 +118,22 @@ def finish_sweep(store: Store, sweep: str, killed: bool) -> tuple[Run, list[Run]
 
 
 def in_sweep(sweep: str) -> str:
-    """Return the tag that the runs of a sweep have; its value is which of the sweep's runs it is.
+    """Return the tag that the runs of a sweep have; its value is their positions in the sweep.
 
     A tag for each sweep, since a run that is complete belongs to every later sweep that asks for
-    its result.
+    its result. Several numbers where one result was asked for several times (`device=cpu,gpu`).
     """
     return f"{SWEEP}.{sweep}"
 
 
-def position_in(sweep: str, run: Run) -> int:
+def positions_in(sweep: str, run: Run) -> list[int]:
     """Return which of the sweep's runs it is, from 1."""
-    return int(run.data.tags[in_sweep(sweep)])
+    return [int(each) for each in run.data.tags.get(in_sweep(sweep), "").split(",") if each]
 
 
 def complete_positions(sweep: str, runs: Sequence[Run]) -> set[int]:
     """Return which of the sweep's runs have a complete one."""
-    return {position_in(sweep, run) for run in runs if is_complete(run)}
+    return {each for run in runs if is_complete(run) for each in positions_in(sweep, run)}
 
 
 def mark_dead(client: mlflow.MlflowClient, folder: Path) -> list[str]:
@@ -143,11 +143,13 @@ def mark_dead(client: mlflow.MlflowClient, folder: Path) -> list[str]:
         folder: Where runs show that they are alive; others are not judged.
     """
     marked = []
-    for run_id in dead(folder):
+    for file in dead(folder):
+        run_id = file.stem
         try:
             run = client.get_run(run_id)
         except mlflow.MlflowException:
             continue  # a run of another store
+        file.unlink(missing_ok=True)
         if run.info.status == "RUNNING":
             reason = "its process died (killed, out of memory, or the machine went down)"
             client.set_tag(run_id, ERROR, reason)
@@ -170,8 +172,9 @@ def complete_run(client: mlflow.MlflowClient, store: Store, result: str) -> str 
 
 
 def join_sweep(client: mlflow.MlflowClient, run_id: str, sweep: str, position: int) -> None:
-    """Have a complete run belong to this sweep, too."""
-    client.set_tag(run_id, in_sweep(sweep), position)
+    """Have a complete run belong to this sweep, too, at this position."""
+    positions = {*positions_in(sweep, client.get_run(run_id)), position}
+    client.set_tag(run_id, in_sweep(sweep), ",".join(map(str, sorted(positions))))
 
 
 @contextmanager

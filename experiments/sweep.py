@@ -2,7 +2,9 @@
 
 import logging
 import os
+import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -48,12 +50,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class OpenSweep:
-    """A sweep that this process has started; `closing` releases what it holds."""
+    """A sweep that this process has started.
+
+    Attributes:
+        alive: Where its runs show that they are alive.
+        submitted: Where Slurm's jobs have a folder each, named after their ids.
+        closing: Releases what it holds.
+    """
 
     store: Store
     id: str
     runs: int
     alive: Path
+    submitted: Path | None
     closing: ExitStack
 
 
@@ -160,16 +169,17 @@ def _complete_already(plan: Plan, config: DictConfig, store: Store) -> list[str 
     known = complete_results(read_only(store), store)
     loader = GlobalHydra.instance().config_loader()
     found = []
-    for job in plan.jobs:
-        try:
-            composed = loader.load_sweep_config(config, list(job))
-            task = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
-            setting = setting_of(task)
-            result = result_id(setting, cli.params_of(task), Cache(setting.cache)) if known else ""
-            found.append(known.get(result or ""))
-        except cli.USER_MISTAKES:
-            found.append(None)  # the run itself will say what is wrong
-    return found
+    with tempfile.TemporaryDirectory() as nowhere:
+        for job in plan.jobs if known else []:
+            try:
+                composed = loader.load_sweep_config(config, list(job))
+                task = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+                setting = setting_of(task)
+                cache = Cache(nowhere if config.dry_run else setting.cache)
+                found.append(known.get(result_id(setting, cli.params_of(task), cache) or ""))
+            except cli.USER_MISTAKES:
+                found.append(None)  # the run itself will say what is wrong
+    return found or [None] * len(plan.jobs)
 
 
 def _start(plan: Plan, config: DictConfig, store: Store) -> OpenSweep:
@@ -182,8 +192,10 @@ def _start(plan: Plan, config: DictConfig, store: Store) -> OpenSweep:
     sweep = start_sweep(store, plan.name, plan.axes, len(plan.jobs))
     closing = ExitStack()
     closing.enter_context(alive(folder, sweep))
-    started = OpenSweep(store, sweep, len(plan.jobs), folder, closing)
-    if "submitit" in config.hydra.launcher._target_:  # whose jobs write into files
+    submitit = "submitit" in config.hydra.launcher._target_
+    submitted = Path(config.hydra.sweep.dir) / ".submitit" if submitit else None
+    started = OpenSweep(store, sweep, len(plan.jobs), folder, submitted, closing)
+    if submitted:  # its jobs write into files
         closing.enter_context(_showing_ends(started))
     return started
 
@@ -192,7 +204,7 @@ def _start(plan: Plan, config: DictConfig, store: Store) -> OpenSweep:
 def _showing_ends(sweep: OpenSweep) -> Iterator[None]:
     """Show a line as each run of the sweep ends, while the body runs."""
     from backdoor.results import run_line
-    from backdoor.tracking import position_in, read_only, runs_of
+    from backdoor.tracking import positions_in, read_only, runs_of
 
     over, shown = threading.Event(), set()
 
@@ -200,7 +212,8 @@ def _showing_ends(sweep: OpenSweep) -> Iterator[None]:
         for run in runs_of(read_only(sweep.store), sweep.store, sweep.id):
             if run.info.run_id not in shown and run.info.status != "RUNNING":
                 shown.add(run.info.run_id)
-                log.info("[%d/%d] %s", position_in(sweep.id, run), sweep.runs, run_line(run))
+                for position in positions_in(sweep.id, run):
+                    log.info("[%d/%d] %s", position, sweep.runs, run_line(run))
 
     def watch() -> None:
         while not over.wait(SECONDS_BETWEEN_LOOKS):
@@ -237,18 +250,29 @@ def closing_sweep(call: Callable[[], int]) -> int:
     return code
 
 
+def _cancel(submitted: Path) -> None:
+    """Take an interrupted sweep's jobs out of Slurm's queue, and end those that run at once."""
+    jobs = sorted({folder.name.split("_")[0] for folder in submitted.glob("[0-9]*")})
+    for signal in (["--signal=KILL", "--full"], []):
+        if jobs:
+            subprocess.run(["scancel", *signal, *jobs], capture_output=True)
+
+
 def _lost_runs(sweep: OpenSweep) -> list[int]:
     """Return the positions of runs that neither are complete nor have failed by themselves.
 
     None where no run was started at all: it was not a worker that died.
     """
-    from backdoor.tracking import connect, mark_dead, position_in, runs_of
+    from backdoor.tracking import connect, mark_dead, positions_in, runs_of
 
     client = connect(sweep.store)
     mark_dead(client, sweep.alive)
     runs = runs_of(client, sweep.store, sweep.id)
     settled = {
-        position_in(sweep.id, run) for run in runs if run.info.status in ("FINISHED", "FAILED")
+        position
+        for run in runs
+        if run.info.status in ("FINISHED", "FAILED")
+        for position in positions_in(sweep.id, run)
     }
     return sorted(set(range(1, sweep.runs + 1)) - settled) if runs else []
 
@@ -265,6 +289,8 @@ def _finish(sweep: OpenSweep, code: int) -> int:
         mark_dead,
     )
 
+    if sweep.submitted and code == cli.KILLED_BY_SIGINT:
+        _cancel(sweep.submitted)
     sweep.closing.close()
     mark_dead(connect(sweep.store), sweep.alive)
     parent, runs = finish_sweep(sweep.store, sweep.id, killed=code == cli.KILLED_BY_SIGINT)

@@ -41,7 +41,7 @@ def load(address: str, processes: int, runs: int) -> dict[str, Any]:
         RuntimeError: A process failed, or a run is missing, doubled or not whole.
     """
     from backdoor.store import Store
-    from backdoor.tracking import connect, curve_of, position_in, runs_of, start_sweep
+    from backdoor.tracking import connect, curve_of, positions_in, runs_of, start_sweep
 
     with tempfile.TemporaryDirectory() as folder:
         store = Store(address, folder, "load")
@@ -64,11 +64,11 @@ def load(address: str, processes: int, runs: int) -> dict[str, Any]:
             raise RuntimeError("\n".join(filter(None, errors)))
         client = connect(store)
         found = runs_of(client, store, sweep)
-        positions = sorted(position_in(sweep, run) for run in found)
+        positions = sorted(each for run in found for each in positions_in(sweep, run))
         if positions != list(range(1, processes * share + 1)):
             raise RuntimeError(f"expected runs 1 to {processes * share}, found {positions}")
         for run in found:
-            position = position_in(sweep, run)
+            (position,) = positions_in(sweep, run)
             curve = [position * step for step in range(STEPS)]
             if run.info.status != "FINISHED" or run.data.params["key_0"] != str(position):
                 raise RuntimeError(f"run {position}: expected it whole, found {run}")

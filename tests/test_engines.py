@@ -19,6 +19,9 @@ from test_conf import installed
 from test_scale import TWO_BY_TWO, numbers, runs_in, started
 from test_sweep import SMALL, command, environment
 
+from backdoor.store import Store
+from backdoor.tracking import connect
+
 pytestmark = pytest.mark.engines
 BIN = Path(sys.executable).parent
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None)
@@ -84,6 +87,19 @@ def test_a_killed_slurm_job_costs_itself_alone(basic, slurm, tmp_path):
     } == set(basic)
     done = command(tmp_path, "experiments.run", *TWO_BY_TWO, "hydra/launcher=slurm", *SMALL)
     assert done.returncode == 0, done.stderr
+
+
+def test_ctrl_c_takes_the_jobs_out_of_the_queue(slurm, tmp_path):
+    process = started(tmp_path, *TWO_BY_TWO, "hydra/launcher=slurm", *SMALL)
+    while not list(tmp_path.glob(".cache/running/*.alive"))[1:]:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate()
+    assert process.returncode == 130, out + error
+    time.sleep(3)
+    assert not subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout
+    found = connect(Store(None, str(tmp_path / "mlruns"), "backdoor")).search_runs(["1"])
+    assert {run.info.status for run in found} == {"KILLED"}
 
 
 def test_ray_gives_the_same_numbers(basic, ray, tmp_path):

@@ -212,6 +212,14 @@ def test_a_killed_sweep_is_marked_at_the_next_start_and_finished_by_it(folder, b
         assert "its process died" in client.get_run(each).data.tags["error"]
 
 
+def test_one_result_asked_for_twice_is_computed_once_and_counts_twice(folder, basic):
+    done = command(folder, "experiments.run", "-m", "threads=1,2", *SMALL, "seed=6")
+    assert done.returncode == 0, done.stderr
+    (run,) = runs_in(folder)
+    (sweep,) = (key for key, value in run.data.tags.items() if value == "1,2")
+    assert sweep.startswith("sweep.")
+
+
 def test_a_live_run_is_left_alone_and_a_dead_one_is_not(tmp_path):
     store = Store(None, str(tmp_path / "mlruns"), "backdoor")
     client = connect(store)
@@ -225,6 +233,7 @@ def test_a_live_run_is_left_alone_and_a_dead_one_is_not(tmp_path):
     assert mark_dead(client, tmp_path / "running") == ["dead"]
     assert client.get_run(dead_run).info.status == "KILLED"
     assert mark_dead(client, tmp_path / "running") == []
+    assert [each.stem for each in dead(tmp_path / "running")] == ["of-another-store"]
 
 
 def test_a_run_shows_that_it_is_alive_for_as_long_as_it_is(tmp_path):
