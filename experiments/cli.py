@@ -47,7 +47,7 @@ def exit_code(error: BaseException) -> int:
     """Return 2 for what the user got wrong, 1 for what failed."""
     if isinstance(error, OSError) and error.strerror:
         return 1
-    return 2 if isinstance(error, USER_MISTAKES) else 1
+    return 2 if isinstance(error, USER_MISTAKES) or missing_extra(error) else 1
 
 
 def one_sentence(error: BaseException) -> str:
@@ -58,9 +58,8 @@ def one_sentence(error: BaseException) -> str:
         hint = f"; did you mean '{near[0]}'?" if near else "; --help lists the keys"
         return f"unknown key '{unknown[1]}'{hint}"
     text = without_password(" ".join(str(error).split()))
-    missing = re.search("|".join(EXTRAS), text) if "launcher" in text else None
-    if missing:
-        extra = EXTRAS[missing[0]]
+    extra = missing_extra(error)
+    if extra:
         return f"hydra/launcher: expected the extra '{extra}': pip install '.[{extra}]'"
     if isinstance(error, OSError) and error.strerror:  # the system's, not one of our own messages
         where = error.filename or "the disk"
@@ -68,6 +67,12 @@ def one_sentence(error: BaseException) -> str:
     if isinstance(error, OmegaConfBaseException):
         text = f"{error.full_key}: {str(error.msg).splitlines()[0]}" if error.full_key else text
     return text if isinstance(error, SPEAKING) and text else f"{type(error).__name__}: {text}"
+
+
+def missing_extra(error: BaseException) -> str | None:
+    """Return the extra whose launcher is asked for and not installed, if that is the error."""
+    found = re.search("|".join(EXTRAS), str(error)) if "launcher" in str(error) else None
+    return EXTRAS[found[0]] if found else None
 
 
 def known_keys() -> list[str]:

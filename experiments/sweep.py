@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from experiments.setting import alive_folder, setting_of
 
 SWEEP, RUNS, ONLY = "BACKDOOR_SWEEP", "BACKDOOR_RUNS", "BACKDOOR_ONLY"
 SECONDS_BETWEEN_LOOKS = 1
+SECONDS_TO_END = 30  # for a job that is cancelled
 
 log = logging.getLogger(__name__)
 
@@ -143,9 +145,8 @@ def _say(plan: Plan, config: DictConfig, store: Store) -> None:
     complete = _complete_already(plan, config, store)
     launcher = config.hydra.runtime.choices["hydra/launcher"]
     log.info(
-        "%d runs over %s: %d complete already%s; launcher %s; tracked in %s",
-        len(plan.jobs),
-        plan.name,
+        "%s: %d complete already%s; launcher %s; tracked in %s",
+        f"{len(plan.jobs)} runs over {plan.name}" if plan.axes else plan.name,
         sum(run is not None for run in complete),
         ", run again" if config.force and any(complete) else "",
         launcher,
@@ -251,11 +252,16 @@ def closing_sweep(call: Callable[[], int]) -> int:
 
 
 def _cancel(submitted: Path) -> None:
-    """Take an interrupted sweep's jobs out of Slurm's queue, and end those that run at once."""
-    jobs = sorted({folder.name.split("_")[0] for folder in submitted.glob("[0-9]*")})
+    """Take an interrupted sweep's jobs out of Slurm's queue and wait until none runs."""
+    jobs = ",".join(sorted({folder.name.split("_")[0] for folder in submitted.glob("[0-9]*")}))
+    if not jobs:
+        return
     for signal in (["--signal=KILL", "--full"], []):
-        if jobs:
-            subprocess.run(["scancel", *signal, *jobs], capture_output=True)
+        subprocess.run(["scancel", *signal, *jobs.split(",")], capture_output=True)
+    deadline = time.monotonic() + SECONDS_TO_END
+    queue = ["squeue", "--noheader", "--jobs", jobs]
+    while subprocess.run(queue, capture_output=True).stdout and time.monotonic() < deadline:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def _lost_runs(sweep: OpenSweep) -> list[int]:

@@ -40,6 +40,27 @@ def test_every_choice_composes(group, name):
     composed(f"{group}={name}", *GIVEN.get(name, []))
 
 
+EXTRAS = {
+    "slurm": ("slurm", "hydra_submitit_launcher"),
+    "ray": ("ray", "hydra_ray_launcher"),
+    "ray_cluster": ("ray", "hydra_ray_launcher"),
+}
+
+
+@pytest.mark.parametrize("launcher", EXTRAS)
+def test_a_missing_extra_is_answered_with_how_to_install_it(launcher, tmp_path, monkeypatch):
+    extra, plugin = EXTRAS[launcher]
+    if installed(plugin):
+        pytest.skip(f"the extra {extra!r} is installed")
+    monkeypatch.setenv("PYTHONPATH", str(CONF.parent))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    command = [sys.executable, "-m", "experiments.run", "-m", f"hydra/launcher={launcher}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    said = f"error: hydra/launcher: expected the extra '{extra}': pip install '.[{extra}]'"
+    assert done.stderr.splitlines()[-1] == said
+
+
 def test_the_report_composes():
     assert composed(config_name="report")["folder"] == "report"
 
