@@ -75,7 +75,7 @@ def combinations(sweep: Run, runs: Sequence[Run]) -> list[Combination]:
         runs: The runs under it, oldest first.
     """
     groups: dict[tuple[str, ...], list[Run]] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: positions_in(sweep.info.run_id, run)):
         groups.setdefault(tuple(_varied(sweep, run).values()), []).append(run)
     found = []
     for group in groups.values():

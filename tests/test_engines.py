@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 from test_conf import installed
-from test_scale import TWO_BY_TWO, numbers, runs_in, started
-from test_sweep import SMALL, command, environment
+from test_scale import TWO_BY_TWO, numbers, runs_in
+from test_sweep import SMALL, command, environment, started
 
 from backdoor.store import Store
 from backdoor.tracking import connect

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_scale import children, numbers, runs_in, started
-from test_sweep import SMALL, command, environment
+from test_scale import children, numbers, runs_in
+from test_sweep import SMALL, command, environment, started
 
 from backdoor.store import Store
 from backdoor.tracking import complete_results, connect

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from test_conf import CONF
-from test_sweep import SMALL, command, environment
+from test_sweep import SMALL, command, started
 
 from backdoor.cache import Cache
 from backdoor.liveness import alive, dead
@@ -143,21 +142,10 @@ def test_a_run_out_of_time_fails_alone_with_its_reason_and_its_log(folder, basic
     assert "error: 2 of 2 runs failed; the same command runs those again" in done.stderr
 
 
-def started(folder, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.run", *arguments],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def children(process):
     """The processes started by it, and by those."""
     found = subprocess.run(
-        ["ps", "-e", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     )
     parent = {}
     names = {}

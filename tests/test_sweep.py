@@ -59,6 +59,19 @@ def command(folder: Path, module: str, *arguments: str) -> subprocess.CompletedP
     )
 
 
+def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start experiments.run; it can be interrupted even where the tests run in the background."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.run", *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("sweep")
@@ -497,13 +510,7 @@ def test_a_server_that_is_down_is_named(workplace, capsys, monkeypatch):
 
 def test_ctrl_c_leaves_nothing_running(folder, sweep, tmp_path):
     """Interrupted while it draws; the parent and its run are KILLED."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.run", "-m", "threshold=2,4", "dataset.draw.seed=9"],
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = started(tmp_path, "-m", "threshold=2,4", "dataset.draw.seed=9")
     for line in process.stderr:
         if line.startswith("Drawing"):
             break
