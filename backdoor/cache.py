@@ -20,6 +20,7 @@ Result = TypeVar("Result", bound=NDArray[Any] | str)
 Key = tuple[str | int | float, ...]
 
 DIGEST = hashlib.sha256
+CHECKSUM = DIGEST().digest_size  # bytes, at the beginning of a file
 
 
 class Cache:
@@ -54,11 +55,15 @@ def _write(file: Path, values: NDArray[Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     try:
-        with partial.open("wb") as stream:
-            stream.write(_checksum(values))
+        with partial.open("w+b") as stream:
+            stream.write(bytes(CHECKSUM))
             np.save(stream, values, allow_pickle=False)
+            stream.seek(CHECKSUM)
+            checksum = hashlib.file_digest(stream, DIGEST).digest()
+            stream.seek(0)
+            stream.write(checksum)
     except OSError as error:
-        partial.unlink()
+        partial.unlink(missing_ok=True)
         if error.errno is None:  # of a full disk, NumPy says how much it wrote, not why
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial)) from error
         raise
@@ -69,18 +74,12 @@ def _read(file: Path) -> NDArray[Any] | None:
     """Return what the file holds, None where there is none or its checksum differs."""
     try:
         with file.open("rb") as stream:
-            expected = stream.read(DIGEST().digest_size)
-            values: NDArray[Any] = np.load(stream, allow_pickle=False)
-        if _checksum(values) == expected:
-            return values
+            expected = stream.read(CHECKSUM)
+            if hashlib.file_digest(stream, DIGEST).digest() == expected:
+                stream.seek(CHECKSUM)
+                values: NDArray[Any] = np.load(stream, allow_pickle=False)
+                return values
     except FileNotFoundError:
         return None
-    except (ValueError, EOFError, OSError):  # cut off, or no array
-        pass
     log.warning("%s: expected what was written there, found it damaged: computing it again", file)
     return None
-
-
-def _checksum(values: NDArray[Any]) -> bytes:
-    described = f"{values.dtype.str} {values.shape}".encode()
-    return DIGEST(described + DIGEST(np.ascontiguousarray(values).data).digest()).digest()

@@ -19,7 +19,8 @@ from backdoor.hdf5 import check_hdf5
 
 CHUNK = 512
 MOST_PICTURES = 2**27
-LARGEST = 2**26  # bytes of a picture
+LARGEST = 2**22  # bytes of a picture
+LARGEST_LABEL = 2**31
 COLOURS = (1, 3)
 
 
@@ -54,7 +55,7 @@ def open_pictures(path: str | Path, divide_by: float = 1) -> PictureSet:
         ValueError: It is not such a file; the message says what was found.
     """
     path = Path(path)
-    if divide_by <= 0:
+    if not 0 < divide_by < math.inf:
         raise ValueError(f"divide_by: expected a number above 0 (1 or 255), got {divide_by}")
     with _open(path) as file:
         data = _dataset(file, path, "data")
@@ -72,7 +73,7 @@ def read_chunks(pictures: PictureSet, size: int = CHUNK) -> Iterator[NDArray[np.
     """
     with _open(pictures.path) as file:
         for start in range(0, len(pictures), size):
-            yield _network_input(file["data"][start : start + size], pictures, start)
+            yield _network_input(_stored(file, slice(start, start + size)), pictures, start)
 
 
 def read_pictures(pictures: PictureSet, indices: ArrayLike) -> NDArray[np.float32]:
@@ -80,7 +81,7 @@ def read_pictures(pictures: PictureSet, indices: ArrayLike) -> NDArray[np.float3
     wanted = np.asarray(indices, int)
     rows, back = np.unique(wanted, return_inverse=True)
     with _open(pictures.path) as file:
-        found = file["data"][rows] if len(rows) else np.empty((0, *file["data"].shape[1:]))
+        found = _stored(file, rows) if len(rows) else np.empty((0, *file["data"].shape[1:]))
     return _network_input(found, pictures, 0)[back]
 
 
@@ -137,6 +138,14 @@ def _open(path: Path) -> h5py.File:
     return file
 
 
+def _stored(file: h5py.File, rows: slice | NDArray[np.int64]) -> NDArray[np.generic]:
+    try:
+        found: NDArray[np.generic] = file["data"][rows]
+    except OSError as error:
+        raise ValueError(f"{file.filename}: expected whole pictures, got {error}") from error
+    return found
+
+
 def _dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
     if not isinstance(file.get(name), h5py.Dataset):
         raise ValueError(
@@ -172,6 +181,7 @@ def _labels(file: h5py.File, path: Path, name: str, count: int) -> NDArray[np.in
         )
     labels = stored[()]
     bad = ~np.isfinite(labels) | (labels < 0) | (labels != np.floor(labels))
+    bad |= labels > LARGEST_LABEL
     if bad.any():
         raise ValueError(
             f"{path}: expected whole numbers of at least 0 in '{name}', "

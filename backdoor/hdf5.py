@@ -5,7 +5,6 @@ Nothing outside the file is read, and nothing in it may unpack to more than a st
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import h5py
 
@@ -23,7 +22,7 @@ def check_hdf5(file: h5py.File, path: Path, largest: int | None = None) -> None:
         ValueError: The message names what was found.
     """
     unpacked = 0
-    for dataset in _datasets(file, path, set()):
+    for dataset in _datasets(file, path):
         if dataset.is_virtual or dataset.external:
             kind = "virtual dataset" if dataset.is_virtual else "dataset kept in another file"
             raise ValueError(
@@ -38,6 +37,12 @@ def check_hdf5(file: h5py.File, path: Path, largest: int | None = None) -> None:
                 f"{path}: refused to read it: expected chunks of at most {LARGEST_CHUNK} bytes, "
                 f"found {numbers * dataset.dtype.itemsize} in {dataset.name!r}"
             )
+        if largest is not None and dataset.dtype.kind not in "uifb":
+            # Each of a few elements of variable length may refer to the same gigabyte.
+            raise ValueError(
+                f"{path}: refused to read it: expected numbers, found {dataset.dtype} in "
+                f"{dataset.name!r}"
+            )
         unpacked += dataset.nbytes
     if largest is not None and unpacked > largest:
         raise ValueError(
@@ -46,20 +51,23 @@ def check_hdf5(file: h5py.File, path: Path, largest: int | None = None) -> None:
         )
 
 
-def _datasets(group: Any, path: Path, seen: set[int]) -> Iterator[h5py.Dataset]:
-    for name in group:
-        link = group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            target = f"{getattr(link, 'filename', '')}:{link.path}".strip(":")
-            raise ValueError(
-                f"{path}: refused to read it: expected data in the file itself, found the link "
-                f"{name!r} to {target!r}"
-            )
-        item = group[name]
-        address = h5py.h5o.get_info(item.id).addr
-        if address not in seen:  # a group may hold itself
-            seen.add(address)
-            if isinstance(item, h5py.Group):
-                yield from _datasets(item, path, seen)
-            elif isinstance(item, h5py.Dataset):
-                yield item
+def _datasets(file: h5py.File, path: Path) -> Iterator[h5py.Dataset]:
+    groups, seen = [file["/"]], set()
+    while groups:
+        group = groups.pop()
+        for name in group:
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                target = f"{getattr(link, 'filename', '')}:{link.path}".strip(":")
+                raise ValueError(
+                    f"{path}: refused to read it: expected data in the file itself, found the link "
+                    f"{name!r} to {target!r}"
+                )
+            item = group[name]
+            address = h5py.h5o.get_info(item.id).addr
+            if address not in seen:  # a group may hold itself
+                seen.add(address)
+                if isinstance(item, h5py.Group):
+                    groups.append(item)
+                elif isinstance(item, h5py.Dataset):
+                    yield item

@@ -15,8 +15,9 @@ def alive(folder: Path, run_id: str) -> Iterator[None]:
         folder: On a file system that all hosts of the sweep share.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{run_id}.alive"
-    with FileLock(file):
+    starting, file = folder / f"{run_id}.starting", folder / f"{run_id}.alive"
+    with FileLock(starting):
+        starting.rename(file)  # locked before it can be seen
         yield
         file.unlink(missing_ok=True)  # not after an exception: who reads it asks for the status
 

@@ -9,7 +9,7 @@ import logging
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,14 @@ CONTAINERS = {"Functional", "Model", "Sequential"}
 VALUES = {"DTypePolicy", "Policy", "TensorShape", "__tuple__", "__keras_tensor__", "__numpy__"}
 MODULES_OF_VALUES = (keras.initializers, keras.regularizers, keras.constraints)
 UNREADABLE = (
-    OSError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, AttributeError, RuntimeError,
-    RecursionError, json.JSONDecodeError, UnicodeDecodeError, NotImplementedError, EOFError,
+    ValueError, OSError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, AttributeError,
+    RuntimeError, RecursionError, NotImplementedError, EOFError,
 )  # fmt: skip
 MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}  # of a .keras file
+LONGEST_REASON = 300  # letters
 LARGEST_CONFIG = 2**24  # bytes
 LARGEST_NETWORK = 2**31  # bytes, unpacked
-LARGEST_OUTPUT = 2**26  # numbers that a layer makes of one picture
+LARGEST_OUTPUT = 2**22  # numbers that a layer makes of one picture
 
 
 def load_badnet(path: str | Path, trust: bool = False) -> keras.Model:
@@ -69,10 +70,13 @@ def load_badnet(path: str | Path, trust: bool = False) -> keras.Model:
         if config is None:
             return _deepid_of_weights(path)
         check_config(config, path)
-        _check_size(config, path)
+        kind = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
+        _check_size(lambda: kind.from_config(config["config"]), path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())
+        if str(error).startswith(str(path)):  # our own
+            raise
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
         raise ValueError(f"{path}: expected a network that Keras can load, got {reason}") from error
 
 
@@ -98,7 +102,9 @@ def check_config(config: dict[str, Any], path: Path) -> None:
 
 
 def _is_safe(name: str) -> bool:
-    return name in LAYERS | CONTAINERS | VALUES or any(hasattr(m, name) for m in MODULES_OF_VALUES)
+    return name in LAYERS | CONTAINERS | VALUES or any(
+        isinstance(getattr(module, name, None), type) for module in MODULES_OF_VALUES
+    )
 
 
 def _objects(node: Any) -> Iterator[dict[str, Any]]:
@@ -112,19 +118,30 @@ def _objects(node: Any) -> Iterator[dict[str, Any]]:
             yield from _objects(value)
 
 
-def _check_size(config: dict[str, Any], path: Path) -> None:
+def _check_size(build: Callable[[], keras.Model], path: Path) -> None:
     """Refuse a network that would not fit, before memory is taken for it: shapes alone are made."""
-    kind = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
     with keras.StatelessScope(initialize_variables=False):
-        planned = kind.from_config(config["config"])
+        planned = build()
     weights = sum(4 * math.prod(each.shape) for each in planned.weights)
-    outputs = [math.prod(filter(None, each.output.shape)) for each in planned.layers]
-    if weights > LARGEST_NETWORK or max(outputs) > LARGEST_OUTPUT:
+    if weights > LARGEST_NETWORK:
         raise ValueError(
-            f"{path}: refused to open it: expected weights of at most {LARGEST_NETWORK} bytes and "
-            f"layers of at most {LARGEST_OUTPUT} numbers a picture, found {weights} and "
-            f"{max(outputs)}"
+            f"{path}: refused to open it: expected weights of at most {LARGEST_NETWORK} bytes, "
+            f"found {weights}"
         )
+    for layer in _layers(planned):
+        shape = layer.output.shape[1:]
+        if None in shape or math.prod(shape) > LARGEST_OUTPUT:
+            raise ValueError(
+                f"{path}: refused to open it: expected layers of a known size of at most "
+                f"{LARGEST_OUTPUT} numbers a picture, found {shape} in {layer.name!r}"
+            )
+
+
+def _layers(model: keras.Model) -> Iterator[keras.Layer]:
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
 
 
 def _keras_config(path: Path) -> dict[str, Any]:
@@ -192,6 +209,7 @@ def _deepid_of_weights(path: Path) -> keras.Model:
             f"{path}: expected DeepID's weights with a layer 'output', found "
             f"{', '.join(shapes) or 'none'}"
         )
+    _check_size(lambda: build_deepid(output[0][0]), path)
     model = build_deepid(output[0][0])
     try:
         model.load_weights(path)

@@ -182,11 +182,12 @@ def check_pictures(network: CutNetwork, pictures: PictureSet) -> None:
             f"{pictures.path}: expected pictures of {expected} (height, width, channels), which "
             f"the network takes, got {pictures.shape}"
         )
-    if pictures.labels.max() >= network.classes:
-        raise ValueError(
-            f"{pictures.path}: expected labels of the network's {network.classes} classes, 0 to "
-            f"{network.classes - 1}, got {pictures.labels.max()}"
-        )
+    for labels in (pictures.labels, pictures.true_labels):
+        if labels is not None and labels.max() >= network.classes:
+            raise ValueError(
+                f"{pictures.path}: expected labels of the network's {network.classes} classes, 0 "
+                f"to {network.classes - 1}, got {labels.max()}"
+            )
 
 
 def check_target(network: CutNetwork, poisoned: PictureSet, target: int) -> None:

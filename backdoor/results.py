@@ -1,5 +1,6 @@
 """Results of a sweep, read back from MLflow alone and sorted into what may be compared."""
 
+import csv
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -141,6 +142,7 @@ def check_artifacts(client: mlflow.MlflowClient, run: Run, folder: Path) -> None
     channels = json.loads(
         Path(client.download_artifacts(run_id, "channels.json", str(folder))).read_text()
     )
+    check("channels_total", int(metrics["channels_total"]), len(channels["order"]))
     check("channels_removed", int(metrics["channels_removed"]), len(channels["removed"]))
     check("channels", channels["order"][: len(channels["removed"])], channels["removed"])
     with np.load(client.download_artifacts(run_id, "labels.npz", str(folder))) as labels:
@@ -148,6 +150,9 @@ def check_artifacts(client: mlflow.MlflowClient, run: Run, folder: Path) -> None
             (labels[f"{name}_badnet"], labels[f"{name}_pruned"]) for name in SETS if "test" in name
         )
         truth = labels["poisoned_test_truth"]
+        for name in ("clean_test", "poisoned_test"):
+            pictures = len(labels[f"{name}_badnet"])
+            check(f"pictures of {name}", int(run.data.tags[f"data.{name}.pictures"]), pictures)
         recomputed = evaluate(
             clean,
             poisoned,
@@ -158,6 +163,11 @@ def check_artifacts(client: mlflow.MlflowClient, run: Run, folder: Path) -> None
         )
     for name, value in recomputed.items():
         check(name, metrics.get(name), value)
+    curves = Path(client.download_artifacts(run_id, "curve.csv", str(folder)))
+    with curves.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name in ("test_goodnet_accuracy", "test_goodnet_attack_success_rate"):
+        check(name, curve_of(client, run, name), [float(row[name]) for row in rows])
     model = f"models:/{run.outputs.model_outputs[0].model_id}"
     check("goodnet.sha256", run.data.tags[GOODNET], goodnet_digest(model))
 

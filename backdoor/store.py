@@ -43,5 +43,6 @@ class Store:
 
 
 def without_password(text: str) -> str:
-    """Return a text with the passwords of the addresses in it (scheme://user:password@) hidden."""
-    return re.sub(r"(://[^:/@\s]*):[^@/\s]+@", r"\1:***@", text)
+    """Return a text with what stands before the host in its addresses, and passwords, hidden."""
+    text = re.sub(r"(?<=://)[^\s'\"]*@", "***@", text)
+    return re.sub(r"(?i)\b(password|pwd|token)=[^&;\s'\"]+", r"\1=***", text)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -37,8 +39,11 @@ LOG = "log"
 RESULT = "result"
 GOODNET = "goodnet.sha256"
 AXES = "axes"
+DIED = "its process died (killed, out of memory, or the machine went down)"
+INTERRUPTED = "interrupted (Ctrl-C)"
 LONGEST_TAG = 5000
 ATTEMPTS = 3
+SECONDS_TO_ANSWER = 10
 MOST_PER_BATCH = 1000  # metrics, by MLflow's REST API
 
 
@@ -59,16 +64,18 @@ def connect(store: Store, verbose: bool = False) -> mlflow.MlflowClient:
     database = store.database
     if database is None:
         try:
+            _reach(store)
             mlflow.set_experiment(store.experiment)
-        except mlflow.MlflowException as error:
+        except (mlflow.MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             raise ConnectionError(
-                f"tracking.uri: expected an MLflow server at {store.shown}, got "
+                f"tracking.uri: expected an MLflow server or database at {store.shown}, got "
                 f"{without_password(str(error))}"
             ) from error
         return mlflow.MlflowClient()
     if not database.exists():
         database.parent.mkdir(parents=True, exist_ok=True)
-        if store.uri is None:  # our own folder: what is in it is the user's alone
+        ours = {each.name for each in database.parent.iterdir()} <= {".gitignore"}
+        if store.uri is None and ours:  # what will be in it is the user's alone
             database.parent.chmod(0o700)
     try:
         with closing(sqlite3.connect(database, timeout=60)) as file:
@@ -84,6 +91,17 @@ def connect(store: Store, verbose: bool = False) -> mlflow.MlflowClient:
             f"tracking: expected a database that can be read and written at {database}, got {error}"
         ) from error
     return client
+
+
+def _reach(store: Store) -> None:
+    """Try whether somebody listens; MLflow tries for minutes to open a database server.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    address = urlsplit(store.address)
+    if address.hostname and address.port:
+        socket.create_connection((address.hostname, address.port), SECONDS_TO_ANSWER).close()
 
 
 def read_only(store: Store) -> mlflow.MlflowClient:
@@ -136,7 +154,7 @@ def complete_positions(sweep: str, runs: Sequence[Run]) -> set[int]:
     return {each for run in runs if is_complete(run) for each in positions_in(sweep, run)}
 
 
-def mark_dead(client: mlflow.MlflowClient, folder: Path) -> list[str]:
+def mark_dead(client: mlflow.MlflowClient, folder: Path, reason: str = DIED) -> list[str]:
     """Mark runs KILLED whose process died without saying so; return their names.
 
     Args:
@@ -151,7 +169,6 @@ def mark_dead(client: mlflow.MlflowClient, folder: Path) -> list[str]:
             continue  # a run of another store
         file.unlink(missing_ok=True)
         if run.info.status == "RUNNING":
-            reason = "its process died (killed, out of memory, or the machine went down)"
             client.set_tag(run_id, ERROR, reason)
             client.set_terminated(run_id, "KILLED")
             marked.append(str(run.info.run_name))

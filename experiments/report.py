@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -97,6 +98,11 @@ def _check(client: Any, combination: Any) -> list[str]:
         with tempfile.TemporaryDirectory() as downloads:
             try:
                 check_artifacts(client, run, Path(downloads))
+            except (BadZipFile, ValueError, KeyError) as error:
+                raise RuntimeError(
+                    f"run {run.info.run_id}: expected artifacts that can be read, got "
+                    f"{cli.one_sentence(error)}"
+                ) from error
             except (OSError, MlflowException) as error:
                 reason = cli.one_sentence(error)
                 lost.append(f"{run.info.run_name}: its artifacts are lost, so its numbers could ")

@@ -6,10 +6,12 @@ python -m experiments.run -m order=asc,desc threshold=2,4,10
 
 import dataclasses
 import logging
+import re
 import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from backdoor.store import without_password
 from experiments import cli, cores, sweep
 from experiments.setting import Setting, alive_folder, setting_of
 from experiments.sweep import Place
@@ -143,7 +146,7 @@ def cores_of_a_job(launcher: DictConfig) -> int | None:
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")  # type: ignore[untyped-decorator]
 def job(config: DictConfig) -> None:
     place = sweep.place(HydraConfig.get())
-    if not place.wanted:
+    if config.dry_run or not place.wanted:
         return
     try:
         try:
@@ -155,7 +158,7 @@ def job(config: DictConfig) -> None:
             setting = dataclasses.replace(setting, threads=threads)
         line = run(setting, params, place)
     except Exception as error:
-        log.debug("", exc_info=error)
+        log.debug("%s", without_password(traceback.format_exc()))
         if config.verbose:
             raise
         sentence = cli.one_sentence(error)
@@ -171,7 +174,7 @@ def job(config: DictConfig) -> None:
 def main() -> int:
     # conf/hydra/launcher/ray.yaml has the name of the plugin's own config, and is to have it.
     warnings.filterwarnings("ignore", r"\s*.*is validated against ConfigStore schema", UserWarning)
-    if "dry_run=true" in map(str.lower, sys.argv):
+    if any(re.fullmatch(r"\+*dry_run=(true|1|yes|on)", each.lower()) for each in sys.argv):
         sys.argv.append("--multirun")  # where nothing has been written when the runs are known
     return sweep.closing_sweep(lambda: cli.call(job))
 

@@ -286,6 +286,8 @@ def _lost_runs(sweep: OpenSweep) -> list[int]:
 def _finish(sweep: OpenSweep, code: int) -> int:
     from backdoor.results import runs_table
     from backdoor.tracking import (
+        DIED,
+        INTERRUPTED,
         LOG,
         complete_positions,
         connect,
@@ -298,8 +300,9 @@ def _finish(sweep: OpenSweep, code: int) -> int:
     if sweep.submitted and code == cli.KILLED_BY_SIGINT:
         _cancel(sweep.submitted)
     sweep.closing.close()
-    mark_dead(connect(sweep.store), sweep.alive)
-    parent, runs = finish_sweep(sweep.store, sweep.id, killed=code == cli.KILLED_BY_SIGINT)
+    interrupted = code == cli.KILLED_BY_SIGINT
+    mark_dead(connect(sweep.store), sweep.alive, INTERRUPTED if interrupted else DIED)
+    parent, runs = finish_sweep(sweep.store, sweep.id, killed=interrupted)
     if not runs:
         return code
     print(f"\n{runs_table(parent, runs)}\n")

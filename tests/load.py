@@ -43,6 +43,8 @@ def load(address: str, processes: int, runs: int) -> dict[str, Any]:
     from backdoor.store import Store
     from backdoor.tracking import connect, curve_of, positions_in, runs_of, start_sweep
 
+    if runs % processes:
+        raise ValueError(f"--runs: expected a multiple of {processes} processes, got {runs}")
     with tempfile.TemporaryDirectory() as folder:
         store = Store(address, folder, "load")
         sweep = start_sweep(store, "load", {}, runs)

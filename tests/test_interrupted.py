@@ -171,5 +171,7 @@ def test_the_store_is_the_user_s_alone_and_holds_no_password(folder, drawn):
     uri = "http://user:secret-word@127.0.0.1:9"
     done = command(folder, "experiments.run", f"tracking.uri={uri}", *RUN, *drawn)
     assert done.returncode == 1
-    assert "http://user:***@127.0.0.1:9" in done.stderr
+    assert "http://***@127.0.0.1:9" in done.stderr
     assert "secret-word" not in done.stderr + done.stdout
+    for log in (folder / "outputs").rglob("*.log"):
+        assert "secret-word" not in log.read_text()
