@@ -63,14 +63,11 @@ def connect(store: Store, verbose: bool = False) -> mlflow.MlflowClient:
     mlflow.set_tracking_uri(store.address)
     database = store.database
     if database is None:
+        _reach(store)
         try:
-            _reach(store)
             mlflow.set_experiment(store.experiment)
-        except (mlflow.MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-            raise ConnectionError(
-                f"tracking.uri: expected an MLflow server or database at {store.shown}, got "
-                f"{without_password(str(error))}"
-            ) from error
+        except (mlflow.MlflowException, SQLAlchemyError, ImportError) as error:
+            raise _unreachable(store, error) from error
         return mlflow.MlflowClient()
     if not database.exists():
         database.parent.mkdir(parents=True, exist_ok=True)
@@ -93,20 +90,32 @@ def connect(store: Store, verbose: bool = False) -> mlflow.MlflowClient:
     return client
 
 
-def _reach(store: Store) -> None:
-    """Try whether somebody listens; MLflow tries for minutes to open a database server.
+def read_only(store: Store) -> mlflow.MlflowClient:
+    """Return a client that looks at a store without creating anything in it.
 
     Raises:
-        OSError: Nobody does.
+        ConnectionError: Nobody listens there.
     """
+    _reach(store)
+    return mlflow.MlflowClient(store.address)
+
+
+def _reach(store: Store) -> None:
+    """Try whether somebody listens; MLflow tries for minutes to open a database server."""
     address = urlsplit(store.address)
     if address.hostname and address.port:
-        socket.create_connection((address.hostname, address.port), SECONDS_TO_ANSWER).close()
+        try:
+            there = (address.hostname, address.port)
+            socket.create_connection(there, SECONDS_TO_ANSWER).close()
+        except OSError as error:
+            raise _unreachable(store, error) from error
 
 
-def read_only(store: Store) -> mlflow.MlflowClient:
-    """Return a client that looks at a store without creating anything in it."""
-    return mlflow.MlflowClient(store.address)
+def _unreachable(store: Store, error: Exception) -> ConnectionError:
+    return ConnectionError(
+        f"tracking.uri: expected an MLflow server or database at {store.shown}, got "
+        f"{without_password(str(error))}"
+    )
 
 
 def start_sweep(store: Store, name: str, axes: Mapping[str, Sequence[str]], runs: int) -> str:

@@ -500,12 +500,13 @@ def test_another_store_by_uri_is_as_safe_for_two_at_once(folder, data, tmp_path)
     assert not (folder / "unused").exists()
 
 
-def test_a_server_that_is_down_is_named(workplace, capsys, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    uri = "http://127.0.0.1:9"
-    code, printed = mistaken(capsys, monkeypatch, f"tracking.uri={uri}")
+@pytest.mark.parametrize("how", [[], ["-m"]])
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "postgresql://127.0.0.1:9/runs"])
+def test_a_server_that_is_down_is_named(how, uri, workplace, capsys, monkeypatch):
+    code, printed = mistaken(capsys, monkeypatch, *how, f"tracking.uri={uri}")
     assert code == 1
-    assert f"error: tracking.uri: expected an MLflow server at {uri}, got" in printed
+    said = f"error: tracking.uri: expected an MLflow server or database at {uri}, got"
+    assert printed.startswith(said)
 
 
 def test_ctrl_c_leaves_nothing_running(folder, sweep, tmp_path):
