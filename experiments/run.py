@@ -6,6 +6,7 @@ python -m experiments.run -m order=asc,desc threshold=2,4,10
 
 import dataclasses
 import logging
+import os
 import re
 import signal
 import sys
@@ -146,6 +147,7 @@ def cores_of_a_job(launcher: DictConfig) -> int | None:
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")  # type: ignore[untyped-decorator]
 def job(config: DictConfig) -> None:
     place = sweep.place(HydraConfig.get())
+    os.chdir(os.environ.get(sweep.FOLDER, "."))  # Ray's workers start in folders of their own
     if config.dry_run or not place.wanted:
         return
     try:

@@ -25,6 +25,7 @@ from experiments import cli
 from experiments.setting import alive_folder, setting_of
 
 SWEEP, RUNS, ONLY = "BACKDOOR_SWEEP", "BACKDOOR_RUNS", "BACKDOOR_ONLY"
+FOLDER = "BACKDOOR_FOLDER"
 SECONDS_BETWEEN_LOOKS = 1
 SECONDS_TO_END = 30  # for a job that is cancelled
 
@@ -114,9 +115,12 @@ class SweepCallback(Callback):  # type: ignore[misc]
             # Hydra turns an exception here into a warning and would run all jobs without a parent.
             print(f"error: {cli.one_sentence(error)}", file=sys.stderr)
             raise SystemExit(cli.exit_code(error)) from error
-        handed = {SWEEP: _open[0].id, RUNS: _open[0].runs, ONLY: ",".join(map(str, _lost))}
+        only = ",".join(map(str, _lost))
+        handed = {SWEEP: _open[0].id, RUNS: _open[0].runs, ONLY: only, FOLDER: Path.cwd()}
         for name, value in handed.items():
             config.hydra.overrides.hydra.append(f"+hydra.job.env_set.{name}='{value}'")
+        outputs = Path(config.hydra.sweep.dir).resolve()
+        config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{outputs}'")
 
 
 def planned(config: DictConfig) -> Plan:

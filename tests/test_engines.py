@@ -50,8 +50,10 @@ def ray():
 
 
 @pytest.fixture
-def ray_cluster(ray):
-    subprocess.run([BIN / "ray", "start", "--head", "--port=6391", "--num-cpus=2"], check=True)
+def ray_cluster(ray, tmp_path_factory):
+    """A cluster that was started in another folder."""
+    start = [BIN / "ray", "start", "--head", "--port=6391", "--num-cpus=2"]
+    subprocess.run(start, check=True, cwd=tmp_path_factory.mktemp("cluster"), env=environment())
     yield
     subprocess.run([BIN / "ray", "stop", "--force"], check=True)
 
