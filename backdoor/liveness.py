@@ -8,14 +8,14 @@ from filelock import FileLock, Timeout
 
 
 @contextmanager
-def alive(folder: Path, run_id: str) -> Iterator[None]:
-    """Show the run as alive while the body runs.
+def alive(folder: Path, token: str) -> Iterator[None]:
+    """Show what has this token as alive while the body runs.
 
     Args:
         folder: On a file system that all hosts of the sweep share.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    starting, file = folder / f"{run_id}.starting", folder / f"{run_id}.alive"
+    starting, file = folder / f"{token}.starting", folder / f"{token}.alive"
     with FileLock(starting):
         starting.rename(file)  # locked before it can be seen
         yield
@@ -23,7 +23,7 @@ def alive(folder: Path, run_id: str) -> Iterator[None]:
 
 
 def dead(folder: Path) -> Iterator[Path]:
-    """Yield the file of each run that ended without saying so; its name is the run's.
+    """Yield the file of each run that ended without saying so; its name is the token.
 
     Only runs that were started with this folder are judged. To forget a run, remove its file.
     """

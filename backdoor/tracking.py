@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from importlib.metadata import version
@@ -36,6 +37,7 @@ SWEEP = "sweep"
 COMPLETE = "complete"
 ERROR = "error"
 LOG = "log"
+ALIVE = "alive"
 RESULT = "result"
 GOODNET = "goodnet.sha256"
 AXES = "axes"
@@ -118,16 +120,19 @@ def _unreachable(store: Store, error: Exception) -> ConnectionError:
     )
 
 
-def start_sweep(store: Store, name: str, axes: Mapping[str, Sequence[str]], runs: int) -> str:
+def start_sweep(
+    store: Store, name: str, axes: Mapping[str, Sequence[str]], runs: int, token: str = ""
+) -> str:
     """Create the parent run of a sweep and return its id.
 
     Args:
         axes: What is swept over which values, so that a report can tell what is missing.
         runs: How many runs are to come.
+        token: Under which the sweep shows that it is alive.
     """
     client = connect(store)
     experiment = client.get_experiment_by_name(store.experiment)
-    tags = {"kind": "sweep", AXES: json.dumps(axes), "runs": str(runs)}
+    tags = {"kind": "sweep", AXES: json.dumps(axes), "runs": str(runs), ALIVE: token}
     run = client.create_run(experiment.experiment_id, run_name=name, tags=tags)
     return str(run.info.run_id)
 
@@ -163,7 +168,9 @@ def complete_positions(sweep: str, runs: Sequence[Run]) -> set[int]:
     return {each for run in runs if is_complete(run) for each in positions_in(sweep, run)}
 
 
-def mark_dead(client: mlflow.MlflowClient, folder: Path, reason: str = DIED) -> list[str]:
+def mark_dead(
+    client: mlflow.MlflowClient, store: Store, folder: Path, reason: str = DIED
+) -> list[str]:
     """Mark runs KILLED whose process died without saying so; return their names.
 
     Args:
@@ -171,16 +178,12 @@ def mark_dead(client: mlflow.MlflowClient, folder: Path, reason: str = DIED) -> 
     """
     marked = []
     for file in dead(folder):
-        run_id = file.stem
-        try:
-            run = client.get_run(run_id)
-        except mlflow.MlflowException:
-            continue  # a run of another store
-        file.unlink(missing_ok=True)
-        if run.info.status == "RUNNING":
-            client.set_tag(run_id, ERROR, reason)
-            client.set_terminated(run_id, "KILLED")
-            marked.append(str(run.info.run_name))
+        for run in _search(client, store, f"tags.{ALIVE} = '{file.stem}'"):
+            file.unlink(missing_ok=True)  # what is not found is a run of another store
+            if run.info.status == "RUNNING":
+                client.set_tag(run.info.run_id, ERROR, reason)
+                client.set_terminated(run.info.run_id, "KILLED")
+                marked.append(str(run.info.run_name))
     return marked
 
 
@@ -219,20 +222,23 @@ def tracked_run(
         position: Which of the sweep's runs it is, from 1.
         log: Its log file.
     """
-    tags = {"kind": "run", LOG: log, **_code_version()}
-    with mlflow.start_run(run_name=name, parent_run_id=sweep, tags=tags) as run:
+    token = uuid.uuid4().hex
+    tags = {"kind": "run", LOG: log, ALIVE: token, **_code_version()}
+    with (
+        alive(folder, token),  # before it can be seen as running
+        mlflow.start_run(run_name=name, parent_run_id=sweep, tags=tags) as run,
+    ):
         run_id = run.info.run_id
-        with alive(folder, run_id):
-            try:
-                mlflow.set_tag(in_sweep(sweep or run_id), position)
-                mlflow.log_params(params)
-                yield run_id
-                mlflow.set_tag(COMPLETE, "true")
-            except BaseException as error:
-                reason = without_password(str(error)) or type(error).__name__
-                mlflow.set_tag(ERROR, reason[:LONGEST_TAG])
-                mlflow.end_run("FAILED" if isinstance(error, Exception) else "KILLED")
-                raise
+        try:
+            mlflow.set_tag(in_sweep(sweep or run_id), position)
+            mlflow.log_params(params)
+            yield run_id
+            mlflow.set_tag(COMPLETE, "true")
+        except BaseException as error:
+            reason = without_password(str(error)) or type(error).__name__
+            mlflow.set_tag(ERROR, reason[:LONGEST_TAG])
+            mlflow.end_run("FAILED" if isinstance(error, Exception) else "KILLED")
+            raise
 
 
 def log_params(params: Mapping[str, object]) -> None:

@@ -51,7 +51,7 @@ def run(setting: Setting, params: Mapping[str, object], place: Place) -> str:
     client = connect(setting.tracking, setting.verbose)
     cache = Cache(setting.cache)
     if place.sweep is None:
-        mark_dead(client, alive_folder(setting.cache))
+        mark_dead(client, setting.tracking, alive_folder(setting.cache))
     # Who asks for what another process is computing waits for it, and finds it complete.
     with FileLock(cache.lock(f"run-{settings_id(params)}")):
         result = None if setting.force else result_id(setting, params, cache)

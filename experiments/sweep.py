@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -192,11 +193,11 @@ def _start(plan: Plan, config: DictConfig, store: Store) -> OpenSweep:
     from backdoor.tracking import connect, mark_dead, start_sweep
 
     folder = alive_folder(config.cache)
-    for name in mark_dead(connect(store), folder):
+    for name in mark_dead(connect(store), store, folder):
         log.info("marked KILLED, its process is dead: %s", name)
-    sweep = start_sweep(store, plan.name, plan.axes, len(plan.jobs))
-    closing = ExitStack()
-    closing.enter_context(alive(folder, sweep))
+    closing, token = ExitStack(), uuid.uuid4().hex
+    closing.enter_context(alive(folder, token))
+    sweep = start_sweep(store, plan.name, plan.axes, len(plan.jobs), token)
     submitit = "submitit" in config.hydra.launcher._target_
     submitted = Path(config.hydra.sweep.dir) / ".submitit" if submitit else None
     started = OpenSweep(store, sweep, len(plan.jobs), folder, submitted, closing)
@@ -276,7 +277,7 @@ def _lost_runs(sweep: OpenSweep) -> list[int]:
     from backdoor.tracking import connect, mark_dead, positions_in, runs_of
 
     client = connect(sweep.store)
-    mark_dead(client, sweep.alive)
+    mark_dead(client, sweep.store, sweep.alive)
     runs = runs_of(client, sweep.store, sweep.id)
     settled = {
         position
@@ -305,7 +306,7 @@ def _finish(sweep: OpenSweep, code: int) -> int:
         _cancel(sweep.submitted)
     sweep.closing.close()
     interrupted = code == cli.KILLED_BY_SIGINT
-    mark_dead(connect(sweep.store), sweep.alive, INTERRUPTED if interrupted else DIED)
+    mark_dead(connect(sweep.store), sweep.store, sweep.alive, INTERRUPTED if interrupted else DIED)
     parent, runs = finish_sweep(sweep.store, sweep.id, killed=interrupted)
     if not runs:
         return code

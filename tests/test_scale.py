@@ -212,15 +212,15 @@ def test_a_live_run_is_left_alone_and_a_dead_one_is_not(tmp_path):
     store = Store(None, str(tmp_path / "mlruns"), "backdoor")
     client = connect(store)
     with tracked_run("live", {}, tmp_path / "running") as live:
-        assert mark_dead(client, tmp_path / "running") == []
+        assert mark_dead(client, store, tmp_path / "running") == []
         assert client.get_run(live).info.status == "RUNNING"
     assert client.get_run(live).info.status == "FINISHED"
-    dead_run = client.create_run("1", run_name="dead").info.run_id
-    (tmp_path / f"running/{dead_run}.alive").touch()
+    dead_run = client.create_run("1", run_name="dead", tags={"alive": "token"}).info.run_id
+    (tmp_path / "running/token.alive").touch()
     (tmp_path / "running/of-another-store.alive").touch()
-    assert mark_dead(client, tmp_path / "running") == ["dead"]
+    assert mark_dead(client, store, tmp_path / "running") == ["dead"]
     assert client.get_run(dead_run).info.status == "KILLED"
-    assert mark_dead(client, tmp_path / "running") == []
+    assert mark_dead(client, store, tmp_path / "running") == []
     assert [each.stem for each in dead(tmp_path / "running")] == ["of-another-store"]
 
 
