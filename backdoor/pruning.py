@@ -138,14 +138,9 @@ def _walk_back(pictures: Activations, order: NDArray[np.int64], tail: LinearTail
         added = by_channel[order[k]]
         active = np.flatnonzero(added.any(axis=1))
         labels[k] = labels[k + 1]
-        if len(active) == len(pictures):
-            units += added @ tail.spread[order[k]]
-            labels[k] = tail.score(units).argmax(axis=1)
-        elif len(active):
-            changed = units[active]
-            changed += added[active] @ tail.spread[order[k]]
-            units[active] = changed
-            labels[k, active] = tail.score(changed).argmax(axis=1)
+        if len(active):
+            units += added @ tail.spread[order[k]]  # to the others it adds zero
+            labels[k, active] = tail.score(units.take(active, axis=0)).argmax(axis=1)
     return labels
 
 

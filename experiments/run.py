@@ -116,7 +116,8 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         raise TimeoutError(f"time_limit: expected the run to end within {seconds:g} s, it did not")
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again every second: a library may catch the first, an import that tries what there is, say.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from backdoor.store import Store
 from backdoor.tracking import connect, mark_dead, newest_sweep, runs_of, tracked_run
 from experiments.cli import params_of
 from experiments.resume import result_id
+from experiments.run import time_limit
 from experiments.setting import SETS, setting_of
 
 TWO_BY_TWO = ["-m", "order=asc,desc", "threshold=2,30"]
@@ -140,6 +142,17 @@ def test_a_run_out_of_time_fails_alone_with_its_reason_and_its_log(folder, basic
     (log,) = {line for line in done.stdout.splitlines() if line.startswith("log of desc-30: ")}
     assert "TimeoutError" in Path(log.partition(": ")[2]).read_text()
     assert "error: 2 of 2 runs failed; the same command runs those again" in done.stderr
+
+
+def test_a_time_limit_that_a_library_catches_comes_again():
+    @time_limit(0.01)
+    def waits_twice():
+        with suppress(Exception):
+            time.sleep(60)
+        time.sleep(60)
+
+    with pytest.raises(TimeoutError, match="time_limit"):
+        waits_twice()
 
 
 def children(process):
