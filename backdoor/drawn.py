@@ -173,6 +173,10 @@ def _training_set(
 def _train(
     pictures: NDArray[np.uint8], labels: NDArray[np.int64], drawing: Drawing, path: Path
 ) -> None:
+    from backdoor.device import start_tensorflow
+
+    start_tensorflow("cpu", THREADS)
+
     from backdoor.deepid import train_deepid
 
     model = train_deepid(
@@ -183,11 +187,8 @@ def _train(
 
 
 def _main(settings: str, folder: str) -> int:
-    from backdoor.device import start_tensorflow
-
     logging.basicConfig(format="%(message)s")
     logging.getLogger("backdoor").setLevel(logging.INFO)
-    start_tensorflow("cpu", THREADS)
     try:
         _build_under_lock(Drawing(**json.loads(settings)), Path(folder))
     except OSError as error:

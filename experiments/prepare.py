@@ -7,7 +7,6 @@ import hydra
 from omegaconf import DictConfig
 
 from backdoor.data import PictureSet, open_pictures, sha256
-from backdoor.device import start_tensorflow
 from backdoor.drawn import build_dataset
 from experiments import cli
 from experiments.setting import DataSet, setting_of
@@ -60,7 +59,6 @@ def verify(data: DataSet, badnet: str) -> None:
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")  # type: ignore[untyped-decorator]
 def job(config: DictConfig) -> None:
     setting = setting_of(config)
-    start_tensorflow(setting.device, setting.threads, setting.verbose)
     for name, pictures in open_data_set(setting.dataset, setting.badnet.path).items():
         print(f"{name}: {len(pictures)} pictures in {pictures.path}")
     print(f"network: {badnet_path(setting.dataset, setting.badnet.path)}")

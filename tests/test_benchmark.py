@@ -10,6 +10,7 @@ KEYS = {
     "of_these_near_ties",
     "peak_rss_bytes",
     "extra_threshold_seconds",
+    "first_progress_seconds",
 }
 
 
