@@ -5,6 +5,7 @@ width) or channels last, and `label` (n,), each of any number type. Files may be
 so a `PictureSet` is a description; the pictures themselves are read in chunks.
 """
 
+import functools
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
@@ -16,8 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backdoor.hdf5 import check_hdf5
+from backdoor.progress import progress
 
-CHUNK = 512
+CHUNK = 512  # pictures
+BLOCK = 2**20  # bytes
+LARGE_FILE = 2**28  # bytes, of which the reading is shown
 MOST_PICTURES = 2**27
 LARGEST = 2**22  # bytes of a picture
 LARGEST_LABEL = 2**31
@@ -113,9 +117,16 @@ def write_pictures(
 
 
 def sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of a file's bytes, in hex; of a large file, show that it is read."""
+    path, digest = Path(path), hashlib.sha256()
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        blocks: Iterable[bytes] = iter(functools.partial(file.read, BLOCK), b"")
+        if size > LARGE_FILE:
+            blocks = progress(blocks, f"SHA-256 of {path.name}", -(-size // BLOCK))
+        for block in blocks:
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def class_counts(labels: NDArray[np.int64], classes: int) -> list[int]:

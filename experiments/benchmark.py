@@ -289,7 +289,7 @@ def whole_sweep(network: "CutNetwork", pictures: Pictures, settings: Benchmark) 
         "extra_threshold_seconds": extra,
         "six_runs_overhead_seconds": overhead,
         "first_output_seconds": lines[0][0],
-        "first_progress_seconds": next(at for at, line in lines if line.startswith("Head ")),
+        "first_progress_seconds": next(at for at, line in lines if line.endswith("...\n")),
         "sweep_seconds_of_runs": seconds,
     }
 

@@ -1,8 +1,18 @@
+import hashlib
+
 import h5py
 import numpy as np
 import pytest
 
-from backdoor.data import class_counts, open_pictures, read_chunks, read_pictures, write_pictures
+from backdoor import data
+from backdoor.data import (
+    class_counts,
+    open_pictures,
+    read_chunks,
+    read_pictures,
+    sha256,
+    write_pictures,
+)
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (7, 5, 4, 3), dtype=np.uint8)
@@ -109,3 +119,16 @@ def test_divide_by_zero_is_refused(tmp_path):
 
 def test_classes_without_pictures_are_counted_too():
     assert class_counts(LABELS, 5) == [2, 2, 2, 1, 0]
+
+
+def test_the_reading_of_a_large_file_is_shown(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "large.h5"
+    path.write_bytes(bytes(range(256)) * 10)
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    with caplog.at_level("INFO"):
+        assert sha256(path) == expected
+        assert not caplog.messages
+        monkeypatch.setattr(data, "LARGE_FILE", 2000)
+        monkeypatch.setattr(data, "BLOCK", 1000)
+        assert sha256(path) == expected
+    assert caplog.messages[0] == "SHA-256 of large.h5 ..."
