@@ -147,7 +147,7 @@ def walk_on_device(
     order: NDArray[np.int64],
     what: str = "Walk",
 ) -> NDArray[np.int64]:
-    """Walk where TensorFlow computes: activations are copied there once and stay.
+    """Walk where TensorFlow computes: activations are copied there once a walk.
 
     Every picture is scored at every step, which a GPU does faster than it finds out which to leave.
     """

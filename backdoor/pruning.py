@@ -117,8 +117,8 @@ def linear_walk(
     channels, places, _ = tail.spread.shape
     by_channel = activations.reshape(len(activations), places, channels)
     alike = _alike(by_channel.reshape(len(activations), -1))
-    rounds = math.ceil(len(alike) / (threads * BATCH)) or 1  # as many batches for every thread
-    size = math.ceil(len(alike) / (threads * rounds)) or 1
+    rounds = math.ceil(len(alike) / (threads * BATCH))
+    size = math.ceil(len(alike) / (threads * rounds))  # so that all threads end together
     batches = [alike[start : start + size] for start in range(0, len(alike), size)]
     labels = np.empty((channels + 1, len(activations)), np.int64)
 

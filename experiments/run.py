@@ -101,6 +101,10 @@ def _tracked(setting: Setting, params: Mapping[str, object], place: Place, cache
     return run_id
 
 
+class _TimeIsUpError(BaseException):
+    """Not an Exception, so that nothing on the way takes it for a failure that it can handle."""
+
+
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
     """Give the body up after that many seconds.
@@ -113,13 +117,15 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         return
 
     def give_up(*_: object) -> None:
-        raise TimeoutError(f"time_limit: expected the run to end within {seconds:g} s, it did not")
+        raise _TimeIsUpError
 
     before = signal.signal(signal.SIGALRM, give_up)
-    # Again every second: a library may catch the first, an import that tries what there is, say.
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
+    except _TimeIsUpError:
+        sentence = f"time_limit: expected the run to end within {seconds:g} s, it did not"
+        raise TimeoutError(sentence) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,9 +117,9 @@ def compute(setting: Setting, cache: Cache, device: str, stage: Stopwatch) -> Ou
         sets = open_data_set(data, badnet)
         digests = {name: digest(pictures.path, cache) for name, pictures in sets.items()}
     with stage("network"):
-        network = cut_network(
-            load_badnet(badnet_path(data, badnet), setting.badnet.trust), setting.layer
-        )
+        path = badnet_path(data, badnet)
+        sha256 = digest(path, cache) if path.is_file() else ""
+        network = _network(path, sha256, setting.badnet.trust, setting.layer)
         for pictures in sets.values():
             check_pictures(network, pictures)
         for name in ("poisoned_valid", "poisoned_test"):
@@ -129,6 +130,15 @@ def compute(setting: Setting, cache: Cache, device: str, stage: Stopwatch) -> Ou
     correct = (labels["clean_valid"] == sets["clean_valid"].labels).sum(axis=1)
     k = channels_to_remove(correct, len(sets["clean_valid"]), setting.threshold)
     return Outcome(network, sets, digests, data.target, channels, labels, k)
+
+
+@functools.lru_cache(maxsize=1)
+def _network(path: Path, sha256: str, trust: bool, layer: str) -> CutNetwork:
+    """Return the network of that file, cut, as long as the file is the same.
+
+    The next run of this process takes what has been loaded and compiled for this one.
+    """
+    return cut_network(load_badnet(path, trust), layer)
 
 
 def _walks(
