@@ -123,9 +123,9 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
-    except _TimeIsUpError:
+    except _TimeIsUpError as up:
         sentence = f"time_limit: expected the run to end within {seconds:g} s, it did not"
-        raise TimeoutError(sentence) from None
+        raise TimeoutError(sentence) from up  # the log shows where it was
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
