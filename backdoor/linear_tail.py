@@ -5,6 +5,7 @@ channel adds to it is one small matrix product. Only what follows the first nonl
 computed in full when a channel goes, and of that only the units that are not zero.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from backdoor.pruning import LinearTail
 
 Array = NDArray[np.float32]
-Operation = Callable[..., Array]
 
 LARGEST_SPREAD = 2**26  # numbers, 256 MB: more is slower than running the layers
 TRIED = 256  # random activations on which the NumPy tail must agree with Keras
@@ -48,6 +48,17 @@ class UnknownKindError(Exception):
     """The layers behind the cut are not all of a known kind."""
 
 
+@dataclass(frozen=True, eq=False)
+class Rectified:
+    """The larger of `before` and zero, left to the reader, who may need a part of it only."""
+
+    before: Array
+
+
+Values = Array | Rectified
+Operation = Callable[..., Values]
+
+
 @dataclass(frozen=True)
 class Step:
     """One operation of the NumPy tail: `values[output] = run(*(values[i] for i in inputs))`."""
@@ -69,23 +80,39 @@ def linear_tail(model: keras.Model, cut: keras.KerasTensor, tail: keras.Model) -
     return found if _agrees(found, tail) else None
 
 
-def dense(values: Array, kernel: Array, bias: Array) -> Array:
-    """Return values @ kernel + bias, leaving out columns of `values` that are zero throughout."""
-    used = np.flatnonzero((values != 0).any(axis=0))
-    if len(used) > 0.8 * len(kernel):
-        found = values @ kernel
+def dense(values: Values, kernel: Array, bias: Array) -> Array:
+    """Return values @ kernel + bias; of rectified values, those that are zero throughout add none.
+
+    Picked out before they are rectified, which then costs less; NaN is no zero.
+    """
+    if isinstance(values, Rectified):
+        used = np.flatnonzero(~(values.before.max(axis=0) <= 0))
+        picked = values.before[:, used]
+        found = relu(picked, out=picked) @ kernel.take(used, axis=0)
     else:
-        found = values[:, used] @ kernel.take(used, axis=0)
+        found = values @ kernel
     found += bias
     return found
 
 
-def relu(values: Array) -> Array:
+def flat(values: Values) -> Values:
+    """Return the values of each picture in a row."""
+    if isinstance(values, Rectified):
+        return Rectified(values.before.reshape(len(values.before), -1))
+    return values.reshape(len(values), -1)
+
+
+def whole(values: Values) -> Array:
+    """Return all values."""
+    return relu(values.before) if isinstance(values, Rectified) else values
+
+
+def relu(values: Array, out: Array | None = None) -> Array:
     """Return the larger of each value and zero.
 
     NumPy 2.4 is three times as fast with a row of zeros as with a single one.
     """
-    return np.maximum(values, np.zeros(values.shape[-1], values.dtype))
+    return np.maximum(values, np.zeros(values.shape[-1], values.dtype), out=out)
 
 
 class _Translation:
@@ -114,19 +141,19 @@ class _Translation:
         spread = np.concatenate([self._matrix(each) for each in self.roots], axis=1)
         if spread.size > LARGEST_SPREAD:
             raise UnknownKindError
-        ends = np.cumsum([self._matrix(each).shape[1] for each in self.roots])
+        ends = np.cumsum([self._matrix(each).shape[1] for each in self.roots]).tolist()
+        columns = [slice(*each) for each in itertools.pairwise([0, *ends])]
         shapes = [self.linear[each].shape[1:] for each in self.roots]
         roots, steps = list(self.roots), list(self.steps)
 
         def score(units: Array) -> Array:
-            parts = np.split(units, ends[:-1], axis=1)
-            values = {
-                root: part.reshape(-1, *shape)
-                for root, part, shape in zip(roots, parts, shapes, strict=True)
+            values: dict[int, Values] = {
+                root: units[:, some].reshape(-1, *shape)
+                for root, some, shape in zip(roots, columns, shapes, strict=True)
             }
             for step in steps:
                 values[step.output] = step.run(*(values[each] for each in step.inputs))
-            return values[output]
+            return whole(values[output])
 
         by_channel = spread[1:].reshape(self.places, self.channels, -1).transpose(1, 0, 2)
         return LinearTail(
@@ -159,12 +186,12 @@ class _Translation:
         if isinstance(layer, PASSING):
             return lambda values: values
         if isinstance(layer, keras.layers.Flatten):
-            return lambda values: values.reshape(len(values), -1)
+            return flat
         if isinstance(layer, keras.layers.Add):
-            return lambda first, *others: sum(others, start=first)
+            return lambda first, *others: sum(map(whole, others), start=whole(first))
         if isinstance(layer, keras.layers.BatchNormalization):
             scale, shift = _scale_and_shift(layer)
-            return lambda values: values * scale + shift
+            return lambda values: whole(values) * scale + shift
         if isinstance(layer, keras.layers.Dense):
             kernel, bias = _kernel_and_bias(layer)
             activation = self._activation(layer)
@@ -174,14 +201,14 @@ class _Translation:
     def _activation(self, layer: keras.Layer) -> Operation:
         if isinstance(layer, keras.layers.LeakyReLU):
             slope = np.float32(layer.negative_slope)
-            return lambda values: np.where(values > 0, values, slope * values)
+            return lambda values: _leaky(whole(values), slope)
         plain_relu = isinstance(layer, keras.layers.ReLU) and (
             layer.max_value is None and not layer.negative_slope and not layer.threshold
         )
         function = keras.activations.relu if plain_relu else getattr(layer, "activation", None)
         is_last = layer.output is self.model.outputs[0]
         if function is keras.activations.relu:
-            return relu
+            return lambda values: Rectified(whole(values))
         # The largest score is the largest before the softmax, too.
         softmax = function is keras.activations.softmax or isinstance(layer, keras.layers.Softmax)
         if _is_linear(function) or (is_last and softmax):
@@ -199,6 +226,10 @@ class _Translation:
     def _matrix(self, each: int) -> NDArray[np.float64]:
         values = self.linear[each].reshape(len(self.linear[each]), -1)
         return np.concatenate([values[:1], values[1:] - values[:1]])
+
+
+def _leaky(values: Array, slope: np.float32) -> Array:
+    return np.where(values > 0, values, slope * values)
 
 
 def _inputs(layer: keras.Layer) -> list[keras.KerasTensor]:

@@ -23,6 +23,7 @@ from backdoor.pruning import LinearTail, linear_walk, walk
 
 IN_FLIGHT = 3  # chunks of pictures
 SAMPLE = 512  # pictures on which the scale is tried
+SMALL_CHUNK = 128  # pictures whose first layers' outputs stay in a processor's cache
 LARGE_CHUNK = 4096  # pictures a step on a GPU
 POOLING = (
     keras.layers.MaxPooling2D,
@@ -65,7 +66,7 @@ class CutNetwork:
     @cached_property
     def classify_activations(self) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
         """The tail as a function of arrays: activations (n, ..., C) to labels (n,)."""
-        return _in_batches(_compiled(self.tail, labels=True))
+        return _in_batches(_compiled(self.tail, labels=True), CHUNK)
 
     def walk(
         self, activations: NDArray[np.float32], order: NDArray[np.int64], what: str = "Walk"
@@ -89,7 +90,7 @@ class CutNetwork:
     @cached_property
     def classify_pictures(self) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
         """B as a function of arrays: pictures to labels (n,)."""
-        return _in_batches(_compiled(self.model, labels=True))
+        return _in_batches(_compiled(self.model, labels=True), CHUNK)
 
     def activate(
         self, chunks: Iterable[NDArray[np.float32]], count: int, what: str = "Head"
@@ -109,7 +110,8 @@ class CutNetwork:
 
     @cached_property
     def _head(self) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
-        return _compiled(self.head, labels=False)
+        size = CHUNK if tf.config.list_logical_devices("GPU") else SMALL_CHUNK
+        return _in_batches(_compiled(self.head, labels=False), size)
 
 
 def cut_network(model: keras.Model, layer: str = "auto") -> CutNetwork:
@@ -289,10 +291,10 @@ def _compiled(
 
 
 def _in_batches(
-    run: Callable[[NDArray[np.float32]], NDArray[Any]],
-) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
-    def in_batches(values: NDArray[np.float32]) -> NDArray[np.int64]:
-        starts = range(0, len(values), CHUNK) or (0,)
-        return np.concatenate([run(values[s : s + CHUNK]) for s in starts], dtype=np.int64)
+    run: Callable[[NDArray[np.float32]], NDArray[Any]], size: int
+) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+    def in_batches(values: NDArray[np.float32]) -> NDArray[Any]:
+        starts = range(0, len(values), size) or (0,)
+        return np.concatenate([run(values[s : s + size]) for s in starts])
 
     return in_batches
