@@ -86,8 +86,9 @@ def dense(values: Values, kernel: Array, bias: Array) -> Array:
     Picked out before they are rectified, which then costs less; NaN is no zero.
     """
     if isinstance(values, Rectified):
-        used = np.flatnonzero(~(values.before.max(axis=0) <= 0))
-        picked = values.before[:, used]
+        largest = values.before.reshape(-1, len(kernel)).max(axis=0)
+        used = np.flatnonzero(~(largest <= 0))
+        picked = values.before[..., used]
         found = relu(picked, out=picked) @ kernel.take(used, axis=0)
     else:
         found = values @ kernel

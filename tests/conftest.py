@@ -61,9 +61,27 @@ def batch_normalised() -> keras.Model:
     return keras.Model(pictures, layers.Dense(5, activation="softmax")(x))
 
 
+def rectified_for_several() -> keras.Model:
+    """What a ReLU gives is read by dense layers (one at each place), a sum and the end."""
+    pictures = keras.Input((10, 8, 3))
+    x = layers.Conv2D(6, 3, activation="relu", name="conv")(pictures)
+    x = layers.Dense(7, activation="relu")(layers.MaxPooling2D(2, name="pool")(x))
+    x = layers.Flatten()(layers.Dense(4, activation="relu")(x))
+    near = layers.Dense(8, activation="relu")(x)
+    far = layers.Dense(8, activation="relu")(near)
+    x = layers.BatchNormalization()(layers.Add()([near, far]))
+    return keras.Model(pictures, layers.Dense(5, activation="relu")(x))
+
+
 NETWORKS = {
     each.__name__: each
-    for each in (conv_pool_dense, two_readers_of_the_pool, global_average_pooling, batch_normalised)
+    for each in (
+        conv_pool_dense,
+        two_readers_of_the_pool,
+        global_average_pooling,
+        batch_normalised,
+        rectified_for_several,
+    )
 }
 
 

@@ -11,7 +11,7 @@ from keras import layers
 from test_data import file_with
 
 from backdoor.data import CHUNK, open_pictures
-from backdoor.linear_tail import dense
+from backdoor.linear_tail import Rectified, dense
 from backdoor.networks import (
     CutNetwork,
     check_pictures,
@@ -60,7 +60,7 @@ def test_the_walk_is_that_of_networks_with_zeroed_convolutions(
         np.testing.assert_array_equal(labels[k], pruned.predict(pictures, verbose=0).argmax(axis=1))
 
 
-def test_a_network_with_layers_of_another_kind_behind_the_cut_is_walked_plainly(tmp_path):
+def test_a_network_with_layers_of_another_kind_behind_the_cut_is_walked_plainly():
     pictures = keras.Input((10, 8, 3))
     x = layers.MaxPooling2D(2, name="pool")(layers.Conv2D(6, 3, name="conv")(pictures))
     x = layers.Dense(7, activation="tanh")(layers.Flatten()(x))
@@ -88,12 +88,21 @@ def test_a_bad_picture_that_is_read_while_others_are_computed_is_refused(tmp_pat
         compute_activations(cut_network(conv_pool_dense()), open_pictures(path))
 
 
-def test_columns_of_zeros_are_left_out_without_a_change():
+def test_rectified_columns_that_are_nowhere_positive_are_left_out():
     rng = np.random.default_rng(0)
-    values, kernel = rng.normal(size=(9, 20)), rng.normal(size=(20, 4))
-    values[:, rng.random(20) < 0.5] = 0
-    bias = rng.normal(size=4)
-    np.testing.assert_allclose(dense(values, kernel, bias), values @ kernel + bias)
+    values, kernel, bias = rng.normal(size=(9, 20)), rng.normal(size=(20, 4)), rng.normal(size=4)
+    negative = rng.random(20) < 0.5
+    values[:, negative] = -np.abs(values[:, negative])
+    expected = np.maximum(values, 0) @ kernel + bias
+    kernel[negative] = np.nan  # in a product, NaN times zero is NaN
+    np.testing.assert_allclose(dense(Rectified(values), kernel, bias), expected)
+
+
+def test_a_score_that_is_not_a_number_stays_one():
+    values = np.float32([[1, np.nan], [1, -1]])
+    found = dense(Rectified(values), np.ones((2, 1), np.float32), np.zeros(1, np.float32))
+    assert np.isnan(found[0]).all()
+    assert found[1] == 1
 
 
 def test_ranking_is_on_the_pooling_layer_and_not_on_its_convolution(tmp_path):
