@@ -5,6 +5,7 @@ channel adds to it is one small matrix product. Only what follows the first nonl
 computed in full when a channel goes, and of that only the units that are not zero.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,14 @@ LINEAR = (
 )
 
 
+ACTIVATIONS = (
+    keras.layers.Activation,
+    keras.layers.ReLU,
+    keras.layers.LeakyReLU,
+    keras.layers.Softmax,
+)
+
+
 class UnknownKindError(Exception):
     """The layers behind the cut are not all of a known kind."""
 
@@ -56,6 +65,8 @@ class Rectified:
 
 
 Values = Array | Rectified
+"""A row a picture, flat, that ends in a constant 1: so a bias is one more row of a kernel."""
+
 Operation = Callable[..., Values]
 
 
@@ -80,31 +91,29 @@ def linear_tail(model: keras.Model, cut: keras.KerasTensor, tail: keras.Model) -
     return found if _agrees(found, tail) else None
 
 
-def dense(values: Values, kernel: Array, bias: Array) -> Array:
-    """Return values @ kernel + bias; of rectified values, those that are zero throughout add none.
+def dense(values: Values, kernel: Array) -> Array:
+    """Return values @ kernel; of rectified values, columns that are nowhere positive add nothing.
 
-    Picked out before they are rectified, which then costs less; NaN is no zero.
+    They are left out before the others are rectified. NaN is kept: it is no zero.
     """
     if isinstance(values, Rectified):
-        largest = values.before.reshape(-1, len(kernel)).max(axis=0)
-        used = np.flatnonzero(~(largest <= 0))
-        picked = values.before[..., used]
-        found = relu(picked, out=picked) @ kernel.take(used, axis=0)
+        used = values.before.max(axis=0, initial=0).nonzero()[0]
+        picked = values.before[:, used]
+        found: Array = relu(picked, out=picked) @ kernel.take(used, axis=0)
     else:
         found = values @ kernel
-    found += bias
     return found
 
 
-def flat(values: Values) -> Values:
-    """Return the values of each picture in a row."""
-    if isinstance(values, Rectified):
-        return Rectified(values.before.reshape(len(values.before), -1))
-    return values.reshape(len(values), -1)
+def add(*several: Values) -> Array:
+    """Return the sum."""
+    found: Array = functools.reduce(np.add, map(whole, several))
+    found[:, -1] = 1
+    return found
 
 
 def whole(values: Values) -> Array:
-    """Return all values."""
+    """Return all values, rectified where they are to be."""
     return relu(values.before) if isinstance(values, Rectified) else values
 
 
@@ -144,17 +153,15 @@ class _Translation:
             raise UnknownKindError
         ends = np.cumsum([self._matrix(each).shape[1] for each in self.roots]).tolist()
         columns = [slice(*each) for each in itertools.pairwise([0, *ends])]
-        shapes = [self.linear[each].shape[1:] for each in self.roots]
-        roots, steps = list(self.roots), list(self.steps)
+        roots, steps, classes = list(self.roots), list(self.steps), self.model.output_shape[-1]
 
         def score(units: Array) -> Array:
             values: dict[int, Values] = {
-                root: units[:, some].reshape(-1, *shape)
-                for root, some, shape in zip(roots, columns, shapes, strict=True)
+                root: units[:, some] for root, some in zip(roots, columns, strict=True)
             }
             for step in steps:
                 values[step.output] = step.run(*(values[each] for each in step.inputs))
-            return whole(values[output])
+            return whole(values[output])[:, :classes]
 
         by_channel = spread[1:].reshape(self.places, self.channels, -1).transpose(1, 0, 2)
         return LinearTail(
@@ -184,20 +191,20 @@ class _Translation:
         self._step(self._operation(layer), inputs, output)
 
     def _operation(self, layer: keras.Layer) -> Operation:
-        if isinstance(layer, PASSING):
+        if isinstance(layer, (*PASSING, keras.layers.Flatten)):
             return lambda values: values
-        if isinstance(layer, keras.layers.Flatten):
-            return flat
         if isinstance(layer, keras.layers.Add):
-            return lambda first, *others: sum(map(whole, others), start=whole(first))
+            return add
         if isinstance(layer, keras.layers.BatchNormalization):
             scale, shift = _scale_and_shift(layer)
             return lambda values: whole(values) * scale + shift
         if isinstance(layer, keras.layers.Dense):
-            kernel, bias = _kernel_and_bias(layer)
+            kernel = _kernel(layer, constant=layer.output is not self.model.outputs[0])
             activation = self._activation(layer)
-            return lambda values: activation(dense(values, kernel, bias))
-        return self._activation(layer)
+            return lambda values: activation(dense(values, kernel))
+        if isinstance(layer, ACTIVATIONS):
+            return self._activation(layer)
+        raise UnknownKindError
 
     def _activation(self, layer: keras.Layer) -> Operation:
         if isinstance(layer, keras.layers.LeakyReLU):
@@ -226,6 +233,7 @@ class _Translation:
 
     def _matrix(self, each: int) -> NDArray[np.float64]:
         values = self.linear[each].reshape(len(self.linear[each]), -1)
+        values = np.append(values, np.ones((len(values), 1)), axis=1)
         return np.concatenate([values[:1], values[1:] - values[:1]])
 
 
@@ -252,9 +260,15 @@ def _linear_copy(layer: keras.Layer) -> keras.Layer:
     return copy
 
 
-def _kernel_and_bias(layer: keras.layers.Dense) -> tuple[Array, Array]:
-    weights = layer.get_weights()
-    return weights[0], weights[1] if layer.use_bias else np.zeros(layer.units, np.float32)
+def _kernel(layer: keras.layers.Dense, constant: bool) -> Array:
+    """Return the kernel with the bias as its last row, and a column that hands on the constant."""
+    if len(layer.input.shape) != 2:
+        raise UnknownKindError
+    weights, *bias = layer.get_weights()
+    kernel = np.vstack([weights, *bias] if bias else [weights, np.zeros(layer.units)])
+    if constant:
+        kernel = np.column_stack([kernel, np.arange(len(kernel)) == len(weights)])
+    return np.ascontiguousarray(kernel, np.float32)
 
 
 def _scale_and_shift(layer: keras.layers.BatchNormalization) -> tuple[Array, Array]:
@@ -262,9 +276,9 @@ def _scale_and_shift(layer: keras.layers.BatchNormalization) -> tuple[Array, Arr
     shape = layer.input.shape
     if layer.axis not in (-1, len(shape) - 1):
         raise UnknownKindError
-    ends = np.stack([np.zeros(shape[-1]), np.ones(shape[-1])])
-    at_0, at_1 = np.asarray(_linear_copy(layer)(ends.reshape(2, *[1] * (len(shape) - 2), -1)))
-    return (at_1 - at_0).ravel().astype(np.float32), at_0.ravel().astype(np.float32)
+    ends = np.stack([np.zeros(shape[1:]), np.ones(shape[1:])])
+    at_0, at_1 = np.asarray(_linear_copy(layer)(ends)).reshape(2, -1)
+    return np.append(at_1 - at_0, 1).astype(np.float32), np.append(at_0, 0).astype(np.float32)
 
 
 def _agrees(found: LinearTail, tail: keras.Model) -> bool:

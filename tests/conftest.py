@@ -62,13 +62,12 @@ def batch_normalised() -> keras.Model:
 
 
 def rectified_for_several() -> keras.Model:
-    """What a ReLU gives is read by dense layers (one at each place), a sum and the end."""
+    """What a ReLU gives is read by a dense layer, a sum and the end."""
     pictures = keras.Input((10, 8, 3))
     x = layers.Conv2D(6, 3, activation="relu", name="conv")(pictures)
-    x = layers.Dense(7, activation="relu")(layers.MaxPooling2D(2, name="pool")(x))
-    x = layers.Flatten()(layers.Dense(4, activation="relu")(x))
+    x = layers.Flatten()(layers.MaxPooling2D(2, name="pool")(x))
     near = layers.Dense(8, activation="relu")(x)
-    far = layers.Dense(8, activation="relu")(near)
+    far = layers.Dense(8, activation="relu", use_bias=False)(near)
     x = layers.BatchNormalization()(layers.Add()([near, far]))
     return keras.Model(pictures, layers.Dense(5, activation="relu")(x))
 

@@ -60,11 +60,24 @@ def test_the_walk_is_that_of_networks_with_zeroed_convolutions(
         np.testing.assert_array_equal(labels[k], pruned.predict(pictures, verbose=0).argmax(axis=1))
 
 
-def test_a_network_with_layers_of_another_kind_behind_the_cut_is_walked_plainly():
+def of_another_activation(x):
+    return layers.Dense(7, activation="tanh")(layers.Flatten()(x))
+
+
+def dense_at_each_place(x):
+    x = layers.Dense(4, activation="relu")(layers.Dense(7, activation="relu")(x))
+    return layers.Flatten()(x)
+
+
+def two_convolutions(x):
+    return layers.Flatten()(layers.Conv2D(4, 1)(layers.Conv2D(7, 2, activation="relu")(x)))
+
+
+@pytest.mark.parametrize("behind", [of_another_activation, dense_at_each_place, two_convolutions])
+def test_a_network_with_layers_of_another_kind_behind_the_cut_is_walked_plainly(behind):
     pictures = keras.Input((10, 8, 3))
     x = layers.MaxPooling2D(2, name="pool")(layers.Conv2D(6, 3, name="conv")(pictures))
-    x = layers.Dense(7, activation="tanh")(layers.Flatten()(x))
-    cut = cut_network(keras.Model(pictures, layers.Dense(5)(x)))
+    cut = cut_network(keras.Model(pictures, layers.Dense(5)(behind(x))))
     assert cut.linear_tail is None
     activations = np.random.default_rng(0).normal(0, 1, (40, 4, 3, 6)).astype(np.float32)
     order = np.arange(6)
@@ -90,17 +103,17 @@ def test_a_bad_picture_that_is_read_while_others_are_computed_is_refused(tmp_pat
 
 def test_rectified_columns_that_are_nowhere_positive_are_left_out():
     rng = np.random.default_rng(0)
-    values, kernel, bias = rng.normal(size=(9, 20)), rng.normal(size=(20, 4)), rng.normal(size=4)
+    values, kernel = rng.normal(size=(9, 20)), rng.normal(size=(20, 4))
     negative = rng.random(20) < 0.5
     values[:, negative] = -np.abs(values[:, negative])
-    expected = np.maximum(values, 0) @ kernel + bias
+    expected = np.maximum(values, 0) @ kernel
     kernel[negative] = np.nan  # in a product, NaN times zero is NaN
-    np.testing.assert_allclose(dense(Rectified(values), kernel, bias), expected)
+    np.testing.assert_allclose(dense(Rectified(values), kernel), expected)
 
 
-def test_a_score_that_is_not_a_number_stays_one():
+def test_a_value_that_is_not_a_number_stays_one():
     values = np.float32([[1, np.nan], [1, -1]])
-    found = dense(Rectified(values), np.ones((2, 1), np.float32), np.zeros(1, np.float32))
+    found = dense(Rectified(values), np.ones((2, 1), np.float32))
     assert np.isnan(found[0]).all()
     assert found[1] == 1
 
