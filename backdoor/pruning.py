@@ -22,7 +22,7 @@ Labels = NDArray[np.int64]
 
 BATCH = 384  # pictures: what they need stays in a core's cache
 MOST = 0.8  # of a batch's pictures: picking them out costs more than scoring the others, too
-SAMPLE, COMPONENTS = 2048, 8  # pictures and directions by which alike ones are found
+SAMPLE, COMPONENTS = 512, 8  # pictures and directions by which alike ones are found
 
 
 def ascending(activations: Activations) -> NDArray[np.int64]:
