@@ -105,7 +105,7 @@ def draw_benchmark(
     bars.set_xlabel("seconds")
     for axis, (what, found) in zip(curves, growth.items(), strict=True):
         axis.plot(list(found), list(found.values()), "o-", color=ACCURACY)
-        axis.set(xlabel=what, ylim=(0, None))
+        axis.set(xlabel=what, ylabel="seconds", ylim=(0, 1.1 * max(found.values())))
         axis.grid(alpha=0.3)
     return figure
 
