@@ -2,11 +2,12 @@
 
 What comes first behind the cut is mostly linear (a flattened dense layer, a convolution), so what a
 channel adds to it is one small matrix product. Only what follows the first nonlinearity has to be
-computed in full when a channel goes, and of that only the units that are not zero.
+computed in full when a channel goes, and of that only the units that are positive for some picture.
 """
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +66,10 @@ class Rectified:
 
 
 Values = Array | Rectified
-"""A row a picture, flat, that ends in a constant 1: so a bias is one more row of a kernel."""
+"""A row a picture, flat, that ends in a constant 1: so a bias is one more row of a kernel.
+
+The scores of a dense layer at the network's end are without the constant.
+"""
 
 Operation = Callable[..., Values]
 
@@ -130,6 +134,8 @@ class _Translation:
 
     def __init__(self, model: keras.Model, cut: keras.KerasTensor) -> None:
         self.model, self.cut = model, cut
+        if None in cut.shape[1:]:
+            raise UnknownKindError
         places, channels = int(np.prod(cut.shape[1:-1])), int(cut.shape[-1])
         if places * channels > LARGEST_SPREAD**0.5:
             raise UnknownKindError
@@ -148,10 +154,13 @@ class _Translation:
         output = id(self.model.outputs[0])
         if output in self.linear:
             self._root(output)
-        spread = np.concatenate([self._matrix(each) for each in self.roots], axis=1)
-        if spread.size > LARGEST_SPREAD:
+        elif output not in self.known:  # the output of a layer's second use, say
             raise UnknownKindError
-        ends = np.cumsum([self._matrix(each).shape[1] for each in self.roots]).tolist()
+        matrices = [self._matrix(each) for each in self.roots]
+        if sum(each.size for each in matrices) > LARGEST_SPREAD:
+            raise UnknownKindError
+        spread = np.concatenate(matrices, axis=1)
+        ends = np.cumsum([each.shape[1] for each in matrices]).tolist()
         columns = [slice(*each) for each in itertools.pairwise([0, *ends])]
         roots, steps, classes = list(self.roots), list(self.steps), self.model.output_shape[-1]
 
@@ -172,6 +181,8 @@ class _Translation:
         inputs, output = [id(each) for each in _inputs(layer)], id(layer.output)
         if isinstance(layer, LINEAR) and all(each in self.linear for each in inputs):
             values = [self.linear[each] for each in inputs]
+            if len(values[0]) * math.prod(layer.output.shape[1:]) > LARGEST_SPREAD:
+                raise UnknownKindError
             copy = _linear_copy(layer)
             found = copy(values if len(values) > 1 else values[0], training=False)
             affine = np.asarray(found)
@@ -193,7 +204,7 @@ class _Translation:
     def _operation(self, layer: keras.Layer) -> Operation:
         if isinstance(layer, (*PASSING, keras.layers.Flatten)):
             return lambda values: values
-        if isinstance(layer, keras.layers.Add):
+        if isinstance(layer, keras.layers.Add) and len({e.shape for e in _inputs(layer)}) == 1:
             return add
         if isinstance(layer, keras.layers.BatchNormalization):
             scale, shift = _scale_and_shift(layer)
@@ -262,7 +273,7 @@ def _linear_copy(layer: keras.Layer) -> keras.Layer:
 
 def _kernel(layer: keras.layers.Dense, constant: bool) -> Array:
     """Return the kernel with the bias as its last row, and a column that hands on the constant."""
-    if len(layer.input.shape) != 2:
+    if len(layer.input.shape) != 2 or len(layer.get_weights()) != 1 + layer.use_bias:
         raise UnknownKindError
     weights, *bias = layer.get_weights()
     kernel = np.vstack([weights, *bias] if bias else [weights, np.zeros(layer.units)])
@@ -273,10 +284,8 @@ def _kernel(layer: keras.layers.Dense, constant: bool) -> Array:
 
 def _scale_and_shift(layer: keras.layers.BatchNormalization) -> tuple[Array, Array]:
     """Return what the layer multiplies by and adds, got by asking it: f(0) and f(1) - f(0)."""
-    shape = layer.input.shape
-    if layer.axis not in (-1, len(shape) - 1):
-        raise UnknownKindError
-    ends = np.stack([np.zeros(shape[1:]), np.ones(shape[1:])])
+    shape = layer.input.shape[1:]
+    ends = np.stack([np.zeros(shape), np.ones(shape)])
     at_0, at_1 = np.asarray(_linear_copy(layer)(ends)).reshape(2, -1)
     return np.append(at_1 - at_0, 1).astype(np.float32), np.append(at_0, 0).astype(np.float32)
 

@@ -77,7 +77,9 @@ class CutNetwork:
         """
         if tf.config.list_logical_devices("GPU"):
             return walk_on_device(self.tail, activations, order, what)
-        if self.linear_tail is None:
+        # In a sum of products, infinity times zero is NaN.
+        finite = np.isfinite([activations.min(), activations.max()]).all()
+        if self.linear_tail is None or not finite:
             return walk(activations, order, self.classify_activations, what)
         threads = tf.config.threading.get_intra_op_parallelism_threads() or 1
         return linear_walk(activations, order, self.linear_tail, threads, what)

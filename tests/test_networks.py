@@ -1,3 +1,5 @@
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from backdoor.networks import (
     fingerprint,
     walk_on_device,
 )
-from backdoor.pruning import ORDERS, linear_walk, walk
+from backdoor.pruning import BATCH, ORDERS, linear_walk, walk
 
 
 def test_tail_behind_head_is_the_network(network, pictures):
@@ -73,20 +75,69 @@ def two_convolutions(x):
     return layers.Flatten()(layers.Conv2D(4, 1)(layers.Conv2D(7, 2, activation="relu")(x)))
 
 
-@pytest.mark.parametrize("behind", [of_another_activation, dense_at_each_place, two_convolutions])
+def sum_of_unlike_shapes(x):
+    x = layers.Flatten()(x)
+    return layers.Add()([layers.Dense(units, activation="relu")(x) for units in (8, 1)])
+
+
+def layer_used_twice(x):
+    dense = layers.Dense(8, activation="relu")
+    return dense(dense(layers.Dense(8)(layers.Flatten()(x))))
+
+
+def adapted_dense(x):
+    x = layers.Dense(8, activation="relu")(layers.Flatten()(x))
+    return layers.Dense(8, lora_rank=2)(x)
+
+
+def pictures_of_any_size(x):
+    return layers.GlobalMaxPooling2D()(x)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        of_another_activation,
+        dense_at_each_place,
+        two_convolutions,
+        sum_of_unlike_shapes,
+        layer_used_twice,
+        adapted_dense,
+        pictures_of_any_size,
+    ],
+)
 def test_a_network_with_layers_of_another_kind_behind_the_cut_is_walked_plainly(behind):
-    pictures = keras.Input((10, 8, 3))
+    pictures = keras.Input((None, None, 3) if behind is pictures_of_any_size else (10, 8, 3))
     x = layers.MaxPooling2D(2, name="pool")(layers.Conv2D(6, 3, name="conv")(pictures))
-    cut = cut_network(keras.Model(pictures, layers.Dense(5)(behind(x))))
+    cut = cut_network(keras.Model(pictures, layers.Dense(5)(behind(x))), "pool")
     assert cut.linear_tail is None
     activations = np.random.default_rng(0).normal(0, 1, (40, 4, 3, 6)).astype(np.float32)
     order = np.arange(6)
     np.testing.assert_array_equal(cut.walk(activations, order), plain(cut, activations, order))
 
 
+def test_a_layer_that_stands_before_and_behind_the_cut_is_walked_plainly(pictures):
+    shown = keras.Input((10, 8, 3))
+    relu = layers.ReLU()
+    x = layers.MaxPooling2D(2, name="pool")(relu(layers.Conv2D(6, 3)(shown)))
+    x = relu(layers.Dense(7)(layers.Flatten()(x)))
+    cut = cut_network(keras.Model(shown, layers.Dense(5)(x)))
+    assert cut.linear_tail is None
+    activations, order = np.asarray(cut.head(pictures)), np.arange(6)
+    np.testing.assert_array_equal(cut.walk(activations, order), plain(cut, activations, order))
+
+
+def test_infinite_activations_are_walked_plainly(network, pictures):
+    cut = cut_network(network)
+    activations, order = np.array(cut.head(pictures)), np.arange(6)
+    activations[::7, ..., 3] = np.inf
+    np.testing.assert_array_equal(cut.walk(activations, order), plain(cut, activations, order))
+
+
 def test_a_batch_of_one_picture_and_several_batches_a_thread(pictures):
     cut = cut_network(with_random_weights(two_readers_of_the_pool()))
-    activations = np.asarray(cut.head(np.tile(pictures, (8, 1, 1, 1))))[:-1]
+    several = math.ceil(2 * BATCH / len(pictures)) + 1
+    activations = np.asarray(cut.head(np.tile(pictures, (several, 1, 1, 1))))[:-1]
     order = ORDERS["asc"](activations)
     expected = plain(cut, activations, order)
     np.testing.assert_array_equal(linear(cut, activations, order), expected)
