@@ -44,8 +44,6 @@ LINEAR = (
     keras.layers.ZeroPadding2D,
     keras.layers.Rescaling,
 )
-
-
 ACTIVATIONS = (
     keras.layers.Activation,
     keras.layers.ReLU,
@@ -110,7 +108,7 @@ def dense(values: Values, kernel: Array) -> Array:
 
 
 def add(*several: Values) -> Array:
-    """Return the sum."""
+    """Return the sum; the constant stays 1."""
     found: Array = functools.reduce(np.add, map(whole, several))
     found[:, -1] = 1
     return found

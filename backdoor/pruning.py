@@ -20,7 +20,7 @@ from backdoor.progress import progress
 Activations = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-BATCH = 512  # pictures: more leave a core's cache, fewer make the two threads wait for each other
+BATCH = 512  # pictures: more leave a core's cache, fewer make threads wait for each other
 MOST = 0.8  # of a batch's pictures: picking them out costs more than scoring the others, too
 SAMPLE, COMPONENTS = 512, 8  # pictures and directions by which alike ones are found
 
