@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 
-from experiments import cli
+from experiments.launch import cli
 
 if TYPE_CHECKING:
-    from backdoor.networks import CutNetwork
+    from backdoor.networks.cut import CutNetwork
 
 # The lab's loop at the published stops, 45, 48, 52 and 1, 1, 2: the whole valid set once before and
 # once after every channel removed; then B and B' on both test sets.
@@ -82,8 +82,8 @@ def benchmark(settings: Benchmark) -> dict[str, Any]:
 
     device = start_tensorflow()
 
-    from backdoor.figures import draw_benchmark
-    from backdoor.networks import cut_network
+    from backdoor.networks.cut import cut_network
+    from backdoor.reporting.figures import draw_benchmark
 
     pictures = _pictures(settings)
     network = cut_network(_badnet(settings, pictures["clean_valid"]))
@@ -118,7 +118,7 @@ def benchmark(settings: Benchmark) -> dict[str, Any]:
 
 def measure(network: "CutNetwork", pictures: Pictures) -> Measured:
     """Time one repeat of everything, in memory: reading files is no part of it."""
-    from backdoor.pruning import ORDERS
+    from backdoor.pruning.walk import ORDERS
 
     _compile(network, pictures)
     plain = timed(lambda: [network.classify_pictures(each) for each in pictures.values()])[0]
@@ -139,7 +139,7 @@ def measure(network: "CutNetwork", pictures: Pictures) -> Measured:
 
 def activate(network: "CutNetwork", pictures: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the head's output for pictures in memory, in the chunks in which files are read."""
-    from backdoor.data import CHUNK
+    from backdoor.pictures.picture_set import CHUNK
 
     starts = range(0, len(pictures), CHUNK)
     return network.activate((pictures[s : s + CHUNK] for s in starts), len(pictures))
@@ -184,8 +184,8 @@ def check_labels(network: "CutNetwork", pictures: Pictures) -> dict[str, Any]:
     """
     import tensorflow as tf
 
-    from backdoor.networks import walk_on_device
-    from backdoor.pruning import ORDERS, walk
+    from backdoor.networks.cut import walk_on_device
+    from backdoor.pruning.walk import ORDERS, walk
 
     def other_walk(activations: NDArray[np.float32], order: NDArray[np.int64]) -> NDArray[np.int64]:
         if tf.config.list_logical_devices("GPU"):
@@ -236,7 +236,7 @@ def measure_growth(
 
     A stop is all that another threshold computes.
     """
-    from backdoor.pruning import ORDERS, LinearTail, channels_to_remove, linear_walk
+    from backdoor.pruning.walk import ORDERS, LinearTail, channels_to_remove, linear_walk
 
     many = np.resize(pictures, (min(16384, 8 * len(pictures)), *pictures.shape[1:]))
     activations = activate(network, many)
@@ -321,8 +321,8 @@ def whole_sweep(network: "CutNetwork", pictures: Pictures, settings: Benchmark) 
 
 
 def _seconds_of_runs(folder: Path) -> dict[str, dict[str, float]]:
-    from backdoor.store import Store
-    from backdoor.tracking import connect, newest_sweep, runs_of
+    from backdoor.tracking.runs import connect, newest_sweep, runs_of
+    from backdoor.tracking.store import Store
 
     store = Store(None, str(folder / "mlruns"), "backdoor")
     client = connect(store)
@@ -434,8 +434,8 @@ def _badnet(settings: Benchmark, pictures: NDArray[np.float32]) -> Any:
     """
     import keras
 
-    from backdoor.deepid import build_deepid
-    from backdoor.model_files import load_badnet
+    from backdoor.networks.deepid import build_deepid
+    from backdoor.networks.model_files import load_badnet
 
     if settings.weights:
         return load_badnet(settings.weights)
@@ -450,8 +450,8 @@ def _badnet(settings: Benchmark, pictures: NDArray[np.float32]) -> Any:
 
 def _pictures(settings: Benchmark) -> dict[str, NDArray[np.float32]]:
     """Return the four sets, 0..255, drawn on first use."""
-    from backdoor.drawn import BATCH
-    from backdoor.faces import draw_faces, invent_people
+    from backdoor.attacks.drawn_set import BATCH
+    from backdoor.pictures.drawn_faces import draw_faces, invent_people
     from backdoor.progress import progress
 
     path = _made(settings.work) / f"{settings.people}-{settings.valid}-{settings.test}.npz"

@@ -6,10 +6,10 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from backdoor.data import PictureSet, open_pictures, sha256
-from backdoor.drawn import build_dataset
-from experiments import cli
-from experiments.setting import DataSet, setting_of
+from backdoor.attacks.drawn_set import build_dataset
+from backdoor.pictures.picture_set import PictureSet, open_pictures, sha256
+from experiments.launch import cli
+from experiments.launch.settings import DataSet, setting_of
 
 
 def badnet_path(data: DataSet, path: str) -> Path:

@@ -15,8 +15,8 @@ from zipfile import BadZipFile
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from backdoor.store import Store
-from experiments import cli
+from backdoor.tracking.store import Store
+from experiments.launch import cli
 
 NUMBERED = ("asc", "desc")  # Tables 1 and 2; other orders follow
 OWN_FILES = ("table[0-9]*.*", "figure[12]*.*", "class_distribution*.*", "report.md")
@@ -28,8 +28,8 @@ def report(sweep: str | None, folder: str, store: Store) -> None:
     Raises:
         ValueError: The store has no such sweep, or none that has a complete run.
     """
-    from backdoor.results import combinations
-    from backdoor.tracking import connect, is_complete, newest_sweep, runs_of
+    from backdoor.reporting.combinations import combinations
+    from backdoor.tracking.runs import connect, is_complete, newest_sweep, runs_of
 
     client = connect(store)
     name = sweep or newest_sweep(client, store)
@@ -91,7 +91,7 @@ def _check(client: Any, combination: Any) -> list[str]:
     """
     from mlflow.exceptions import MlflowException
 
-    from backdoor.results import check_artifacts
+    from backdoor.reporting.combinations import check_artifacts
 
     lost = []
     for run in combination.runs.values():
@@ -111,7 +111,7 @@ def _check(client: Any, combination: Any) -> list[str]:
 
 
 def _write_table(combination: Any, order: str, number: int, folder: Path, suffix: str) -> list[str]:
-    from backdoor.tables import result_table
+    from backdoor.reporting.tables import result_table
 
     rows, compare = combination.rows(order), combination.published
     for style in ("md", "csv", "tex"):
@@ -126,8 +126,8 @@ def _write_figures(client: Any, combination: Any, folder: Path, suffix: str) -> 
     from matplotlib.figure import Figure
     from mlflow.exceptions import MlflowException
 
-    from backdoor.figures import draw_class_distribution, draw_curves, draw_samples
-    from backdoor.results import class_counts_of, panels, samples_of
+    from backdoor.reporting.combinations import class_counts_of, panels, samples_of
+    from backdoor.reporting.figures import draw_class_distribution, draw_curves, draw_samples
 
     order, threshold = max(combination.runs, key=lambda setting: (setting[0] == "asc", setting[1]))
     run = combination.runs[order, threshold]

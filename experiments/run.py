@@ -23,10 +23,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from backdoor.store import without_password
-from experiments import cli, cores, sweep
-from experiments.setting import Setting, alive_folder, setting_of
-from experiments.sweep import Place
+from backdoor.tracking.store import without_password
+from experiments import cores
+from experiments.launch import cli, sweep
+from experiments.launch.settings import Setting, alive_folder, setting_of
+from experiments.launch.sweep import Place
 
 if TYPE_CHECKING:
     from backdoor.cache import Cache
@@ -44,9 +45,9 @@ def run(setting: Setting, params: Mapping[str, object], place: Place) -> str:
     from filelock import FileLock
 
     from backdoor.cache import Cache
-    from backdoor.results import run_line
-    from backdoor.tracking import complete_run, connect, join_sweep, mark_dead
-    from experiments.resume import result_id, settings_id
+    from backdoor.reporting.combinations import run_line
+    from backdoor.tracking.resume import result_id, settings_id
+    from backdoor.tracking.runs import complete_run, connect, join_sweep, mark_dead
 
     client = connect(setting.tracking, setting.verbose)
     cache = Cache(setting.cache)
@@ -66,9 +67,9 @@ def run(setting: Setting, params: Mapping[str, object], place: Place) -> str:
 def _tracked(setting: Setting, params: Mapping[str, object], place: Place, cache: "Cache") -> str:
     """Compute and log one setting; return the id of its MLflow run."""
     from backdoor.device import start_tensorflow
-    from backdoor.pruning import check_order, check_threshold
-    from backdoor.tracking import RESULT, log_params, log_seconds, set_tag, tracked_run
-    from experiments.resume import result_id
+    from backdoor.pruning.walk import check_order, check_threshold
+    from backdoor.tracking.resume import result_id
+    from backdoor.tracking.runs import RESULT, log_params, log_seconds, set_tag, tracked_run
 
     start = time.perf_counter()
     with (
@@ -90,8 +91,8 @@ def _tracked(setting: Setting, params: Mapping[str, object], place: Place, cache
         device_name = start_tensorflow(setting.device, setting.threads, setting.verbose)
         log_params({"device_name": device_name})
 
-        from experiments.artifacts import log_outcome
-        from experiments.stages import Stopwatch, compute
+        from backdoor.detection import Stopwatch, compute
+        from backdoor.tracking.record import log_outcome
 
         stage = Stopwatch()
         outcome = compute(setting, cache, device_name, stage)
@@ -133,8 +134,8 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 def refuse(config: DictConfig, error: Exception, place: Place) -> None:
     """Track a run whose config could not be read, so that a sweep shows that and why it failed."""
-    from backdoor.store import Store
-    from backdoor.tracking import connect, tracked_run
+    from backdoor.tracking.runs import connect, tracked_run
+    from backdoor.tracking.store import Store
 
     connect(Store(**OmegaConf.to_container(config.tracking, resolve=True)))  # type: ignore[arg-type]
     name = f"{config.order}-{config.threshold}"

@@ -21,8 +21,8 @@ def write(address: str, folder: Path, sweep: str, first: int, count: int) -> Non
     import mlflow
     import numpy as np
 
-    from backdoor.store import Store
-    from backdoor.tracking import connect, log_curves, log_data_set, tracked_run
+    from backdoor.tracking.runs import connect, log_curves, log_data_set, tracked_run
+    from backdoor.tracking.store import Store
 
     connect(Store(address, str(folder), "load"))
     for position in range(first, first + count):
@@ -40,8 +40,8 @@ def load(address: str, processes: int, runs: int) -> dict[str, Any]:
     Raises:
         RuntimeError: A process failed, or a run is missing, doubled or not whole.
     """
-    from backdoor.store import Store
-    from backdoor.tracking import connect, curve_of, positions_in, runs_of, start_sweep
+    from backdoor.tracking.runs import connect, curve_of, positions_in, runs_of, start_sweep
+    from backdoor.tracking.store import Store
 
     if runs % processes:
         raise ValueError(f"--runs: expected a multiple of {processes} processes, got {runs}")

@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.cli import known_keys
+from experiments.launch.cli import known_keys
 
 CONF = Path(__file__).parents[1] / "conf"
 GIVEN = {

@@ -19,8 +19,8 @@ from test_conf import installed
 from test_scale import TWO_BY_TWO, numbers, runs_in
 from test_sweep import SMALL, command, environment, started
 
-from backdoor.store import Store
-from backdoor.tracking import connect
+from backdoor.tracking.runs import connect
+from backdoor.tracking.store import Store
 
 pytestmark = pytest.mark.engines
 BIN = Path(sys.executable).parent

@@ -6,8 +6,8 @@ import numpy as np
 from conftest import really_pruned
 
 from backdoor.evaluation import goodnet_labels
-from backdoor.goodnet import build_goodnet
-from backdoor.networks import cut_network
+from backdoor.networks.cut import cut_network
+from backdoor.networks.goodnet import build_goodnet
 
 REMOVED = [1, 4, 0]
 

@@ -13,8 +13,8 @@ import pytest
 from conftest import conv_pool_dense
 from keras import layers
 
-from backdoor.data import open_pictures, read_chunks
-from backdoor.model_files import load_badnet
+from backdoor.networks.model_files import load_badnet
+from backdoor.pictures.picture_set import open_pictures, read_chunks
 
 MARKER = "executed"
 MUCH = 2**28  # bytes, far more than an honest file of these tests needs

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from conftest import LAB3, needs_lab3
 
-from backdoor.data import open_pictures, read_chunks
-from backdoor.model_files import load_badnet
-from backdoor.networks import check_scale, compute_activations, cut_network
-from backdoor.pruning import ORDERS, channels_to_remove, mean_activation, walk
+from backdoor.networks.cut import check_scale, compute_activations, cut_network
+from backdoor.networks.model_files import load_badnet
+from backdoor.pictures.picture_set import open_pictures, read_chunks
+from backdoor.pruning.walk import ORDERS, channels_to_remove, mean_activation, walk
 
 pytestmark = needs_lab3
 FILES = {"clean": ("cl/valid", "cl/test"), "poisoned": ("bd/bd_valid", "bd/bd_test")}

@@ -9,8 +9,8 @@ import pytest
 from conftest import LAB3, needs_lab3
 from keras import layers
 
-from backdoor.deepid import build_deepid
-from backdoor.model_files import load_badnet
+from backdoor.networks.deepid import build_deepid
+from backdoor.networks.model_files import load_badnet
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from backdoor.cache import Cache
-from backdoor.data import open_pictures, read_chunks, read_pictures, write_pictures
 from backdoor.evaluation import evaluate, goodnet_labels
-from backdoor.goodnet import build_goodnet
-from backdoor.model_files import load_badnet
-from backdoor.networks import cut_network
-from backdoor.pruning import ORDERS, channels_to_remove, mean_activation, walk
+from backdoor.networks.cut import cut_network
+from backdoor.networks.goodnet import build_goodnet
+from backdoor.networks.model_files import load_badnet
+from backdoor.pictures.picture_set import open_pictures, read_chunks, read_pictures, write_pictures
+from backdoor.pruning.walk import ORDERS, channels_to_remove, mean_activation, walk
 
 CLASSES = 4
 labels = arrays.arrays(np.int64, 12, elements=st.integers(0, CLASSES - 1))

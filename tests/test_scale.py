@@ -15,13 +15,13 @@ from test_conf import CONF
 from test_sweep import SMALL, command, started
 
 from backdoor.cache import Cache
-from backdoor.liveness import alive, dead
-from backdoor.store import Store
-from backdoor.tracking import connect, mark_dead, newest_sweep, runs_of, tracked_run
-from experiments.cli import params_of
-from experiments.resume import result_id
+from backdoor.tracking.liveness import alive, dead
+from backdoor.tracking.resume import result_id
+from backdoor.tracking.runs import connect, mark_dead, newest_sweep, runs_of, tracked_run
+from backdoor.tracking.store import Store
+from experiments.launch.cli import params_of
+from experiments.launch.settings import SETS, setting_of
 from experiments.run import time_limit
-from experiments.setting import SETS, setting_of
 
 TWO_BY_TWO = ["-m", "order=asc,desc", "threshold=2,30"]
 

@@ -17,11 +17,12 @@ import pytest
 from conftest import LAB3, needs_lab3
 
 from backdoor.evaluation import goodnet_labels
-from backdoor.model_files import load_badnet
-from backdoor.networks import cut_network
-from backdoor.pruning import ORDERS, channels_to_remove
-from backdoor.tracking import Store, connect, curve_of, newest_sweep, runs_of
-from experiments import cli, run
+from backdoor.networks.cut import cut_network
+from backdoor.networks.model_files import load_badnet
+from backdoor.pruning.walk import ORDERS, channels_to_remove
+from backdoor.tracking.runs import Store, connect, curve_of, newest_sweep, runs_of
+from experiments import run
+from experiments.launch import cli
 
 SMALL = [
     "dataset.draw.people=6",

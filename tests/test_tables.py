@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from backdoor.tables import (
+from backdoor.reporting.tables import (
     FORMATS,
     PUBLISHED,
     PUBLISHED_PICTURES,

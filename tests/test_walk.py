@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import LAB3, needs_lab3
 
-from backdoor.pruning import (
+from backdoor.pruning.walk import (
     ORDERS,
     channels_to_remove,
     check_order,

@@ -16,10 +16,10 @@ import tensorflow as tf
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
-from backdoor.data import CHUNK, PictureSet, read_chunks, read_pictures
-from backdoor.linear_tail import linear_tail
+from backdoor.pictures.picture_set import CHUNK, PictureSet, read_chunks, read_pictures
 from backdoor.progress import progress
-from backdoor.pruning import LinearTail, linear_walk, walk
+from backdoor.pruning.linear_layers import linear_tail
+from backdoor.pruning.walk import LinearTail, linear_walk, walk
 
 IN_FLIGHT = 3  # chunks of pictures
 SAMPLE = 512  # pictures on which the scale is tried

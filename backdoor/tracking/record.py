@@ -11,12 +11,12 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor import tracking
-from backdoor.data import PictureSet, class_counts, read_pictures
-from backdoor.figures import UNKNOWN, Panel, Samples, draw_curves, draw_samples
-from backdoor.goodnet import build_goodnet
-from experiments.setting import Setting
-from experiments.stages import Outcome, Stopwatch
+from backdoor.detection import Outcome, Stopwatch
+from backdoor.networks.goodnet import build_goodnet
+from backdoor.pictures.picture_set import PictureSet, class_counts, read_pictures
+from backdoor.reporting.figures import UNKNOWN, Panel, Samples, draw_curves, draw_samples
+from backdoor.tracking import runs as tracking
+from experiments.launch.settings import Setting
 
 SHOWN = 6  # pictures of each test set that are drawn
 CHECKED = 64  # pictures of each test set on which the saved GoodNet is tried

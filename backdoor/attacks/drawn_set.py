@@ -19,8 +19,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from backdoor import __version__
-from backdoor.data import write_pictures
-from backdoor.faces import check_trigger, draw_faces, invent_people
+from backdoor.pictures.drawn_faces import check_trigger, draw_faces, invent_people
+from backdoor.pictures.picture_set import write_pictures
 from backdoor.progress import progress
 
 BATCH = 200
@@ -78,8 +78,14 @@ def build_dataset(drawing: Drawing, folder: str | Path) -> None:
     """
     folder = Path(folder)
     if not _is_filled(folder):
-        command = [sys.executable, "-m", "backdoor.drawn", json.dumps(asdict(drawing)), str(folder)]
-        paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        command = [
+            sys.executable,
+            "-m",
+            "backdoor.attacks.drawn_set",
+            json.dumps(asdict(drawing)),
+            str(folder),
+        ]
+        paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
         if done.returncode == FAILED:
@@ -177,7 +183,7 @@ def _train(
 
     start_tensorflow("cpu", THREADS)
 
-    from backdoor.deepid import train_deepid
+    from backdoor.networks.deepid import train_deepid
 
     model = train_deepid(
         pictures.astype(np.float32), labels, drawing.people, drawing.epochs, drawing.seed

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from backdoor import __version__
 from backdoor.cache import Cache
-from backdoor.data import sha256
+from backdoor.pictures.picture_set import sha256
+from experiments.launch.settings import SETS, Setting
 from experiments.prepare import badnet_path
-from experiments.setting import SETS, Setting
 
 # Where and how a run is computed, and what is done with it; not what comes out.
 WITHOUT_EFFECT = ("device", "threads", "cache", "verbose", "force", "dry_run", "time_limit")

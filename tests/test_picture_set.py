@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
-from backdoor import data
-from backdoor.data import (
+from backdoor.pictures import picture_set as data
+from backdoor.pictures.picture_set import (
     class_counts,
     open_pictures,
     read_chunks,

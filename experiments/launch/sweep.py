@@ -21,9 +21,9 @@ from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from backdoor.store import Store
-from experiments import cli
-from experiments.setting import alive_folder, setting_of
+from backdoor.tracking.store import Store
+from experiments.launch import cli
+from experiments.launch.settings import alive_folder, setting_of
 
 SWEEP, RUNS, ONLY = "BACKDOOR_SWEEP", "BACKDOOR_RUNS", "BACKDOOR_ONLY"
 FOLDER = "BACKDOOR_FOLDER"
@@ -169,8 +169,8 @@ def _complete_already(plan: Plan, config: DictConfig, store: Store) -> list[str 
     if store.database is not None and not store.database.exists():
         return [None] * len(plan.jobs)
     from backdoor.cache import Cache
-    from backdoor.tracking import complete_results, read_only
-    from experiments.resume import result_id
+    from backdoor.tracking.resume import result_id
+    from backdoor.tracking.runs import complete_results, read_only
 
     known = complete_results(read_only(store), store)
     loader = GlobalHydra.instance().config_loader()
@@ -189,8 +189,8 @@ def _complete_already(plan: Plan, config: DictConfig, store: Store) -> list[str 
 
 
 def _start(plan: Plan, config: DictConfig, store: Store) -> OpenSweep:
-    from backdoor.liveness import alive
-    from backdoor.tracking import connect, mark_dead, start_sweep
+    from backdoor.tracking.liveness import alive
+    from backdoor.tracking.runs import connect, mark_dead, start_sweep
 
     folder = alive_folder(config.cache)
     for name in mark_dead(connect(store), store, folder):
@@ -209,8 +209,8 @@ def _start(plan: Plan, config: DictConfig, store: Store) -> OpenSweep:
 @contextmanager
 def _showing_ends(sweep: OpenSweep) -> Iterator[None]:
     """Show a line as each run of the sweep ends, while the body runs."""
-    from backdoor.results import run_line
-    from backdoor.tracking import positions_in, read_only, runs_of
+    from backdoor.reporting.combinations import run_line
+    from backdoor.tracking.runs import positions_in, read_only, runs_of
 
     over, shown = threading.Event(), set()
 
@@ -274,7 +274,7 @@ def _lost_runs(sweep: OpenSweep) -> list[int]:
 
     None where no run was started at all: it was not a worker that died.
     """
-    from backdoor.tracking import connect, mark_dead, positions_in, runs_of
+    from backdoor.tracking.runs import connect, mark_dead, positions_in, runs_of
 
     client = connect(sweep.store)
     mark_dead(client, sweep.store, sweep.alive)
@@ -289,8 +289,8 @@ def _lost_runs(sweep: OpenSweep) -> list[int]:
 
 
 def _finish(sweep: OpenSweep, code: int) -> int:
-    from backdoor.results import runs_table
-    from backdoor.tracking import (
+    from backdoor.reporting.combinations import runs_table
+    from backdoor.tracking.runs import (
         DIED,
         INTERRUPTED,
         LOG,

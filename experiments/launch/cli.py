@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from backdoor.store import without_password
+from backdoor.tracking.store import without_password
 
 USER_MISTAKES = (ValueError, FileNotFoundError, HydraException, OmegaConfBaseException)
 SPEAKING = (
@@ -77,7 +77,7 @@ def missing_extra(error: BaseException) -> str | None:
 
 def known_keys() -> list[str]:
     """Return all keys of the default config and of its groups, `dataset.draw.people` and so on."""
-    files = Path(__file__).parent.parent.joinpath("conf").rglob("*.yaml")
+    files = Path(__file__).parents[2].joinpath("conf").rglob("*.yaml")
     found = {"dataset", "badnet", "tracking"}
     for file in files:
         group = file.parent.name if file.parent.name in found else ""

@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from backdoor.data import open_pictures, read_chunks
-from backdoor.drawn import Drawing, build_dataset
-from backdoor.faces import TRIGGERS, draw_faces, invent_people
-from backdoor.model_files import load_badnet
+from backdoor.attacks.drawn_set import Drawing, build_dataset
+from backdoor.networks.model_files import load_badnet
+from backdoor.pictures.drawn_faces import TRIGGERS, draw_faces, invent_people
+from backdoor.pictures.picture_set import open_pictures, read_chunks
 
 
 def draw(seed=0, trigger=""):

@@ -13,9 +13,9 @@ from mlflow.entities import Run
 from tabulate import tabulate
 
 from backdoor.evaluation import evaluate
-from backdoor.figures import UNKNOWN, Panel, Samples
-from backdoor.tables import Row
-from backdoor.tracking import (
+from backdoor.reporting.figures import UNKNOWN, Panel, Samples
+from backdoor.reporting.tables import Row
+from backdoor.tracking.runs import (
     AXES,
     ERROR,
     GOODNET,

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backdoor.hdf5 import check_hdf5
+from backdoor.pictures.safe_hdf5 import check_hdf5
 from backdoor.progress import progress
 
 CHUNK = 512  # pictures

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.pruning import LinearTail
+from backdoor.pruning.walk import LinearTail
 
 Array = NDArray[np.float32]
 

@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor.cache import Cache, Key
-from backdoor.data import PictureSet
 from backdoor.evaluation import evaluate, goodnet_labels, share_answered
-from backdoor.model_files import load_badnet
-from backdoor.networks import (
+from backdoor.networks.cut import (
     CutNetwork,
     check_pictures,
     check_scale,
@@ -23,10 +21,12 @@ from backdoor.networks import (
     compute_activations,
     cut_network,
 )
-from backdoor.pruning import ORDERS, channels_to_remove
+from backdoor.networks.model_files import load_badnet
+from backdoor.pictures.picture_set import PictureSet
+from backdoor.pruning.walk import ORDERS, channels_to_remove
+from backdoor.tracking.resume import digest
+from experiments.launch.settings import Setting
 from experiments.prepare import badnet_path, open_data_set
-from experiments.resume import digest
-from experiments.setting import Setting
 
 Labels = NDArray[np.int64]
 

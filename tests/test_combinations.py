@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from backdoor.results import SAME_TAGS, combinations, runs_table
-from backdoor.store import Store
-from backdoor.tracking import connect, newest_sweep, runs_of, start_sweep, tracked_run
+from backdoor.reporting.combinations import SAME_TAGS, combinations, runs_table
+from backdoor.tracking.runs import connect, newest_sweep, runs_of, start_sweep, tracked_run
+from backdoor.tracking.store import Store
 
 METRICS = ("goodnet_accuracy", "goodnet_attack_success_rate", "detection_rate", "false_alarm_rate")
 

@@ -16,8 +16,8 @@ from typing import Any
 import h5py
 import keras
 
-from backdoor.deepid import build_deepid
-from backdoor.hdf5 import check_hdf5
+from backdoor.networks.deepid import build_deepid
+from backdoor.pictures.safe_hdf5 import check_hdf5
 
 log = logging.getLogger(__name__)
 

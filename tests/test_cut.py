@@ -10,11 +10,9 @@ from conftest import (
     with_random_weights,
 )
 from keras import layers
-from test_data import file_with
+from test_picture_set import file_with
 
-from backdoor.data import CHUNK, open_pictures
-from backdoor.linear_tail import Rectified, dense
-from backdoor.networks import (
+from backdoor.networks.cut import (
     CutNetwork,
     check_pictures,
     check_scale,
@@ -23,7 +21,9 @@ from backdoor.networks import (
     fingerprint,
     walk_on_device,
 )
-from backdoor.pruning import BATCH, ORDERS, linear_walk, walk
+from backdoor.pictures.picture_set import CHUNK, open_pictures
+from backdoor.pruning.linear_layers import Rectified, dense
+from backdoor.pruning.walk import BATCH, ORDERS, linear_walk, walk
 
 
 def test_tail_behind_head_is_the_network(network, pictures):

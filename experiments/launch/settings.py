@@ -8,9 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 from pydantic import TypeAdapter, ValidationError
 
+from backdoor.attacks.drawn_set import Drawing
 from backdoor.device import check_device
-from backdoor.drawn import Drawing
-from backdoor.store import Store
+from backdoor.tracking.store import Store
 
 RUNNING = "running"
 SETS = ("clean_valid", "clean_test", "poisoned_valid", "poisoned_test")

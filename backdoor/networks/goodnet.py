@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from backdoor.networks import CutNetwork
+from backdoor.networks.cut import CutNetwork
 
 
 def build_goodnet(network: CutNetwork, removed: Sequence[int]) -> keras.Model:

@@ -29,9 +29,9 @@ from mlflow.types.schema import Schema, TensorSpec
 from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
-from backdoor.data import sha256
-from backdoor.liveness import alive, dead
-from backdoor.store import Store, without_password
+from backdoor.pictures.picture_set import sha256
+from backdoor.tracking.liveness import alive, dead
+from backdoor.tracking.store import Store, without_password
 
 SWEEP = "sweep"
 COMPLETE = "complete"

@@ -1,0 +1,1 @@
+"""Attacks: how a backdoor gets into a network."""

@@ -1,0 +1,1 @@
+"""Networks: opened safely, cut in two, made into a GoodNet."""

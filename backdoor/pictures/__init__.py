@@ -1,0 +1,1 @@
+"""Pictures and labels: where they come from, and how they become a network's input."""

@@ -1,0 +1,1 @@
+"""Pruning: scores of channels, the walk along their order, where to stop."""

@@ -1,0 +1,1 @@
+"""Tracking: what is kept of every run, and how it is read back."""

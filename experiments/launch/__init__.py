@@ -1,0 +1,1 @@
+"""How a command is started: config, errors and exit codes, plans, sweeps."""
