@@ -1,11 +1,12 @@
 """Results on disk under what they depend on, computed once however many jobs ask at once."""
 
 import errno
+import functools
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -13,7 +14,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from backdoor import __version__
+from backdoor.progress import progress
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result", bound=NDArray[Any] | str)
@@ -21,6 +22,8 @@ Key = tuple[str | int | float, ...]
 
 DIGEST = hashlib.sha256
 CHECKSUM = DIGEST().digest_size  # bytes, at the beginning of a file
+BLOCK = 2**20  # bytes
+LARGE_FILE = 2**28  # bytes, of which the reading is shown
 
 
 class Cache:
@@ -35,20 +38,50 @@ class Cache:
 
     def __call__(self, what: str, key: Key, compute: Callable[[], Result]) -> Result:
         """Return what `compute` returns, or returned before under the same `what` and `key`."""
-        entry = DIGEST(json.dumps([__version__, what, *key]).encode()).hexdigest()
+        entry = DIGEST(json.dumps([what, *key]).encode()).hexdigest()
         file = self.folder / what / f"{entry}.npy"
         with FileLock(self.lock(entry)):
-            found = _read(file)
-            if found is None:
-                found = np.asarray(compute())
-                _write(file, found)
-        return cast(Result, found if found.ndim else found.item())
+            values = _read(file)
+            if values is None:
+                values = np.asarray(compute())
+                _write(file, values)
+        return cast(Result, values if values.ndim else values.item())
+
+    def digest(self, path: Path) -> str:
+        """Return a file's SHA-256, read again only when its size or time of change differs."""
+        state = path.stat()
+        key = (str(path.resolve()), state.st_size, state.st_mtime_ns)
+        return self("sha256", key, lambda: sha256(path))
 
     def lock(self, name: str) -> Path:
         """Return the lock file of that name, of which all processes with this cache hold one."""
         locks = self.folder / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         return locks / f"{name}.lock"
+
+
+class NoCache(Cache):
+    """Keeps nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(os.devnull)
+
+    def __call__(self, what: str, key: Key, compute: Callable[[], Result]) -> Result:
+        """Return what `compute` returns."""
+        return compute()
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex; of a large file, show that it is read."""
+    path, digest = Path(path), DIGEST()
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        blocks: Iterable[bytes] = iter(functools.partial(file.read, BLOCK), b"")
+        if size > LARGE_FILE:
+            blocks = progress(blocks, f"SHA-256 of {path.name}", -(-size // BLOCK))
+        for block in blocks:
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _write(file: Path, values: NDArray[Any]) -> None:

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from backdoor.errors import UserError
+
 CHOICES = ("auto", "cpu", "gpu")
 
 _started: list[tuple[str, int | None]] = []
@@ -15,12 +17,12 @@ def check_device(device: str, threads: int | None) -> None:
     """Refuse what no machine has.
 
     Raises:
-        ValueError: No such choice, or less than one thread.
+        UserError: No such choice, or less than one thread.
     """
     if device not in CHOICES:
-        raise ValueError(f"device: expected one of {', '.join(CHOICES)}, got {device!r}")
+        raise UserError(f"device: expected one of {', '.join(CHOICES)}, got {device!r}")
     if threads is not None and threads < 1:
-        raise ValueError(f"threads: expected at least 1, or null for all cores, got {threads}")
+        raise UserError(f"threads: expected at least 1, or null for all cores, got {threads}")
 
 
 def start_tensorflow(
@@ -34,7 +36,7 @@ def start_tensorflow(
             results to the last digit need the same number.
 
     Raises:
-        ValueError: No such choice, no GPU is visible (the message lists what is), or the process
+        UserError: No such choice, no GPU is visible (the message lists what is), or the process
             has started TensorFlow otherwise, which cannot be changed.
     """
     check_device(device, threads)
@@ -46,9 +48,9 @@ def start_tensorflow(
         gpus = tf.config.list_physical_devices("GPU")
     if device == "gpu" and not gpus:
         visible = ", ".join(each.name for each in tf.config.list_physical_devices())
-        raise ValueError(f"device: expected a GPU that TensorFlow sees, got only {visible}")
+        raise UserError(f"device: expected a GPU that TensorFlow sees, got only {visible}")
     if _started and _started != [(device, threads)]:
-        raise ValueError(
+        raise UserError(
             f"device, threads: expected {_started[0][0]} and {_started[0][1]}, with which this "
             f"process has started TensorFlow, got {device} and {threads}; start another process"
         )
@@ -60,7 +62,15 @@ def start_tensorflow(
         for gpu in gpus if device != "cpu" else []:
             tf.config.experimental.set_memory_growth(gpu, True)
         _started.append((device, threads))
-    if device == "cpu" or not gpus:
+    return device_name()
+
+
+def device_name() -> str:
+    """Return the name of the device that TensorFlow computes on; on a CPU, with its threads."""
+    import tensorflow as tf
+
+    gpus = tf.config.get_visible_devices("GPU")
+    if not gpus:
         return f"CPU, {tf.config.threading.get_intra_op_parallelism_threads()} threads"
     return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name))
 

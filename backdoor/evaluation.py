@@ -7,6 +7,8 @@ rates are fractions in [0, 1].
 import numpy as np
 from numpy.typing import NDArray
 
+from backdoor.versions import version
+
 Labels = NDArray[np.int64]
 Rates = NDArray[np.float64]
 
@@ -30,37 +32,44 @@ def share_answered(labels: Labels, label: int) -> Rates:
     return np.asarray((labels == label).mean(axis=-1))
 
 
-def evaluate(
-    clean: tuple[Labels, Labels],
-    poisoned: tuple[Labels, Labels],
-    truth: Labels,
+@version(1)
+def evaluate_clean(badnet: Labels, pruned: Labels, truth: Labels, classes: int) -> dict[str, float]:
+    """Measure B, B' and G on clean pictures.
+
+    Args:
+        badnet, pruned: Labels by B and by B', (n,) each.
+        truth: Classes of the pictures, (n,).
+    """
+    goodnet = goodnet_labels(badnet, pruned, classes)
+    return {
+        "badnet_accuracy": float(accuracy(badnet, truth)),
+        "pruned_accuracy": float(accuracy(pruned, truth)),
+        "goodnet_accuracy": float(accuracy(goodnet, truth)),
+        "false_alarm_rate": float(share_answered(goodnet, classes)),
+    }
+
+
+@version(1)
+def evaluate_poisoned(
+    badnet: Labels,
+    pruned: Labels,
     target: int,
     classes: int,
     true_classes: Labels | None = None,
 ) -> dict[str, float]:
-    """Measure B, B' and G.
+    """Measure B, B' and G on poisoned pictures.
 
     Args:
-        clean: Labels by B and by B' of the clean pictures, (n,) each.
-        poisoned: Labels by B and by B' of the poisoned pictures, (m,) each.
-        truth: Classes of the clean pictures, (n,).
-        true_classes: Classes of the poisoned pictures before poisoning, (m,), where known: adds the
-            attack success rates without pictures of the target class.
+        badnet, pruned: Labels by B and by B', (n,) each.
+        true_classes: Classes of the pictures before poisoning, (n,), where known: adds the attack
+            success rates without pictures of the target class.
     """
-    metrics: dict[str, float] = {}
-    answers = {
-        "badnet": (clean[0], poisoned[0]),
-        "pruned": (clean[1], poisoned[1]),
-        "goodnet": (goodnet_labels(*clean, classes), goodnet_labels(*poisoned, classes)),
-    }
-    for name, (on_clean, on_poisoned) in answers.items():
-        metrics[f"{name}_accuracy"] = float(accuracy(on_clean, truth))
-        metrics[f"{name}_attack_success_rate"] = float(share_answered(on_poisoned, target))
+    goodnet = goodnet_labels(badnet, pruned, classes)
+    metrics = {"detection_rate": float(share_answered(goodnet, classes))}
+    for name, labels in {"badnet": badnet, "pruned": pruned, "goodnet": goodnet}.items():
+        rate = f"{name}_attack_success_rate"
+        metrics[rate] = float(share_answered(labels, target))
         if true_classes is not None and (true_classes != target).any():
-            others = on_poisoned[true_classes != target]
-            metrics[f"{name}_attack_success_rate_without_target"] = float(
-                share_answered(others, target)
-            )
-    metrics["detection_rate"] = float(share_answered(answers["goodnet"][1], classes))
-    metrics["false_alarm_rate"] = float(share_answered(answers["goodnet"][0], classes))
+            others = labels[true_classes != target]
+            metrics[f"{rate}_without_target"] = float(share_answered(others, target))
     return metrics

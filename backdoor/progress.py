@@ -1,9 +1,11 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere; and how long it took."""
 
 import logging
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -21,3 +23,22 @@ def progress(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
     start = time.perf_counter()
     yield from items
     log.info("%s: %.1f s", what, time.perf_counter() - start)
+
+
+class Stopwatch:
+    """Seconds of each stage; those of a stage within another count for the inner one alone."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inner = [0.0]
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        self._inner.append(0.0)
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - start
+            self.seconds[stage] += elapsed - self._inner.pop()
+            self._inner[-1] += elapsed

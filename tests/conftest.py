@@ -10,8 +10,14 @@ from backdoor.device import start_tensorflow
 start_tensorflow()
 
 import absl.logging  # noqa: E402
+import h5py  # noqa: E402
 import keras  # noqa: E402
 from keras import layers  # noqa: E402
+
+from backdoor.pictures.readers import open_pictures  # noqa: E402
+from backdoor.pictures.test_bed import Poisoned, TestBed  # noqa: E402
+from backdoor.pruning.orders import rank_channels  # noqa: E402
+from backdoor.pruning.scores import Evidence  # noqa: E402
 
 # absl closes its stream when Hydra sets logging up: let that not be the one that pytest captures.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
@@ -125,3 +131,30 @@ def really_pruned(model: keras.Model, channels: list[int]) -> keras.Model:
     kernel[..., channels], bias[channels] = 0, 0
     copy.get_layer("conv").set_weights([kernel, bias])
     return copy
+
+
+def file_with(path: Path, **datasets: np.ndarray) -> Path:
+    with h5py.File(path, "w") as file:
+        for name, values in datasets.items():
+            file[name] = values
+    return path
+
+
+def ranked(order: str, activations: np.ndarray) -> np.ndarray:
+    """The channels in an order that looks at activations alone."""
+    labels = np.zeros(len(activations), int)
+    evidence = Evidence(None, activations, labels, np.random.default_rng(0))
+    return rank_channels(order, evidence, lambda: activations)
+
+
+def bed_of(folder: Path, clean: dict, poisoned: dict | None = None, target: int = 0) -> TestBed:
+    """A test bed of the same pictures as validation and as test set."""
+
+    def opened(name: str, datasets: dict):
+        return open_pictures(file_with(folder / f"{name}.h5", **datasets))
+
+    part = None
+    if poisoned is not None:
+        pair = (opened(f"poisoned_{split}", poisoned) for split in ("valid", "test"))
+        part = Poisoned(*pair, target)
+    return TestBed(opened("clean_valid", clean), opened("clean_test", clean), part)

@@ -21,7 +21,9 @@ def write(address: str, folder: Path, sweep: str, first: int, count: int) -> Non
     import mlflow
     import numpy as np
 
-    from backdoor.tracking.runs import connect, log_curves, log_data_set, tracked_run
+    from backdoor.tracking.connect import connect
+    from backdoor.tracking.record import log_curves, log_data_set
+    from backdoor.tracking.runs import tracked_run
     from backdoor.tracking.store import Store
 
     connect(Store(address, str(folder), "load"))
@@ -40,8 +42,10 @@ def load(address: str, processes: int, runs: int) -> dict[str, Any]:
     Raises:
         RuntimeError: A process failed, or a run is missing, doubled or not whole.
     """
-    from backdoor.tracking.runs import connect, curve_of, positions_in, runs_of, start_sweep
+    from backdoor.tracking.connect import connect
+    from backdoor.tracking.record import Record
     from backdoor.tracking.store import Store
+    from backdoor.tracking.sweeps import positions_in, runs_of, start_sweep
 
     if runs % processes:
         raise ValueError(f"--runs: expected a multiple of {processes} processes, got {runs}")
@@ -74,7 +78,7 @@ def load(address: str, processes: int, runs: int) -> dict[str, Any]:
             curve = [position * step for step in range(STEPS)]
             if run.info.status != "FINISHED" or run.data.params["key_0"] != str(position):
                 raise RuntimeError(f"run {position}: expected it whole, found {run}")
-            if position % 20 == 0 and curve_of(client, run, "curve_3") != curve:
+            if position % 20 == 0 and Record(client, run).curve("curve_3") != curve:
                 raise RuntimeError(f"run {position}: expected its curve, found another")
     return {"processes": processes, "runs": len(found), "seconds_a_run": seconds / len(found)}
 

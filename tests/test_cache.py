@@ -1,3 +1,4 @@
+import hashlib
 import os
 import signal
 import subprocess
@@ -7,7 +8,8 @@ import time
 
 import numpy as np
 
-from backdoor.cache import Cache
+from backdoor import cache
+from backdoor.cache import Cache, sha256
 
 
 def test_what_was_computed_is_not_computed_again(tmp_path):
@@ -59,3 +61,16 @@ def test_a_holder_that_was_killed_holds_nothing(tmp_path):
     holder.wait()
     holder.stdout.close()
     assert Cache(tmp_path)("walk", ("a",), lambda: 7) == 7
+
+
+def test_the_reading_of_a_large_file_is_shown(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "large.h5"
+    path.write_bytes(bytes(range(256)) * 10)
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    with caplog.at_level("INFO"):
+        assert sha256(path) == expected
+        assert not caplog.messages
+        monkeypatch.setattr(cache, "LARGE_FILE", 2000)
+        monkeypatch.setattr(cache, "BLOCK", 1000)
+        assert sha256(path) == expected
+    assert caplog.messages[0] == "SHA-256 of large.h5 ..."

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from backdoor.reporting.combinations import SAME_TAGS, combinations, runs_table
-from backdoor.tracking.runs import connect, newest_sweep, runs_of, start_sweep, tracked_run
+from backdoor.reporting.combinations import SAME_TAGS, combinations
+from backdoor.reporting.report import _rows
+from backdoor.reporting.terminal import runs_table
+from backdoor.tracking.connect import connect
+from backdoor.tracking.runs import tracked_run
 from backdoor.tracking.store import Store
+from backdoor.tracking.sweeps import newest_sweep, runs_of, start_sweep
 
 METRICS = ("goodnet_accuracy", "goodnet_attack_success_rate", "detection_rate", "false_alarm_rate")
 
@@ -51,7 +55,8 @@ class Sweep:
 
     @property
     def combinations(self):
-        return combinations(self.client.get_run(self.id), runs_of(self.client, self.store, self.id))
+        runs = runs_of(self.client, self.store, self.id)
+        return combinations(self.client, self.client.get_run(self.id), runs)
 
 
 def test_what_failed_and_what_never_started_is_missing(store):
@@ -59,9 +64,9 @@ def test_what_failed_and_what_never_started_is_missing(store):
     sweep.run("asc", 2)
     sweep.run("asc", 4, fails=True)
     (found,) = sweep.combinations
-    assert set(found.runs) == {("asc", 2)}
+    assert set(found.records) == {("asc", 2)}
     assert found.missing == [("asc", 4), ("desc", 2), ("desc", 4)]
-    assert [row.run != "" for row in found.rows("asc")] == [True, False]
+    assert [row.run != "" for row in _rows(found, "asc")] == [True, False]
     assert found.title == ""
 
 
@@ -69,7 +74,7 @@ def test_of_two_runs_of_one_setting_the_newest_counts_and_the_other_is_named(sto
     sweep = Sweep(store, order=["asc"], threshold=["2"])
     old, new = sweep.run("asc", 2), sweep.run("asc", 2)
     (found,) = sweep.combinations
-    assert found.runs["asc", 2].info.run_id == new
+    assert found.records["asc", 2].run.info.run_id == new
     assert [run.info.run_id for run in found.superseded] == [old]
 
 
@@ -78,7 +83,7 @@ def test_runs_of_another_network_or_seed_never_share_a_table(store):
     sweep.run("asc", 2)
     sweep.run("asc", 4, network="n2")
     sweep.run("asc", 4, seed=1)
-    assert [set(each.runs) for each in sweep.combinations] == [{("asc", t)} for t in (2, 4, 4)]
+    assert [set(each.records) for each in sweep.combinations] == [{("asc", t)} for t in (2, 4, 4)]
     assert not any(each.superseded for each in sweep.combinations)
 
 
@@ -88,7 +93,7 @@ def test_other_axes_title_their_tables_and_what_is_all_missing_has_one(store):
     sweep.run("asc", 2, badnet__path="b.keras", fails=True)
     first, second = sweep.combinations
     assert (first.title, second.title) == ("badnet.path=a.keras", "badnet.path=b.keras")
-    assert not second.runs
+    assert not second.records
     assert second.missing == [("asc", 2)]
 
 
@@ -97,7 +102,7 @@ def test_the_table_at_the_end_names_axes_and_reasons(store):
     done = sweep.run("asc", 2, badnet__path="a.keras")
     sweep.run("asc", 2, badnet__path="b.keras", fails=True)
     parent = sweep.client.get_run(sweep.id)
-    table = runs_table(parent, runs_of(sweep.client, store, sweep.id)).splitlines()
+    table = runs_table(sweep.client, parent, runs_of(sweep.client, store, sweep.id)).splitlines()
     assert "badnet.path" in table[0]
     assert done in next(line for line in table if "a.keras" in line)
     failed = next(line for line in table if "b.keras" in line)

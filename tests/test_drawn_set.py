@@ -7,7 +7,8 @@ import pytest
 from backdoor.attacks.drawn_set import Drawing, build_dataset
 from backdoor.networks.model_files import load_badnet
 from backdoor.pictures.drawn_faces import TRIGGERS, draw_faces, invent_people
-from backdoor.pictures.picture_set import open_pictures, read_chunks
+from backdoor.pictures.picture_set import read_chunks
+from backdoor.pictures.readers import open_pictures
 
 
 def draw(seed=0, trigger=""):

@@ -19,7 +19,7 @@ from test_conf import installed
 from test_scale import TWO_BY_TWO, numbers, runs_in
 from test_sweep import SMALL, command, environment, started
 
-from backdoor.tracking.runs import connect
+from backdoor.tracking.connect import connect
 from backdoor.tracking.store import Store
 
 pytestmark = pytest.mark.engines

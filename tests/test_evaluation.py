@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from backdoor.evaluation import accuracy, evaluate, goodnet_labels, share_answered
+from backdoor.evaluation import (
+    accuracy,
+    evaluate_clean,
+    evaluate_poisoned,
+    goodnet_labels,
+    share_answered,
+)
 
 N = 3
 TRUTH = np.array([0, 1, 2, 1])
@@ -20,8 +26,8 @@ def test_rates_of_a_whole_walk_at_once():
 
 
 def evaluated(**extra):
-    pairs = [(BADNET[i], PRUNED[i]) for i in (0, 1)]
-    return evaluate(*pairs, truth=TRUTH, target=0, classes=N, **extra)
+    clean = evaluate_clean(BADNET[0], PRUNED[0], TRUTH, N)
+    return clean | evaluate_poisoned(BADNET[1], PRUNED[1], target=0, classes=N, **extra)
 
 
 def test_all_metrics_by_hand():
@@ -53,7 +59,7 @@ def test_the_identities_of_the_field(seed):
     rng = np.random.default_rng(seed)
     truth, badnet, pruned = rng.integers(0, 4, (3, 50))
     all_hit = np.zeros(50, int)
-    metrics = evaluate((badnet, pruned), (all_hit, pruned), truth, 0, 4)
+    metrics = evaluate_clean(badnet, pruned, truth, 4) | evaluate_poisoned(all_hit, pruned, 0, 4)
     assert metrics["goodnet_attack_success_rate"] == metrics["pruned_attack_success_rate"]
     assert metrics["goodnet_accuracy"] <= min(
         metrics["badnet_accuracy"], metrics["pruned_accuracy"]

@@ -14,7 +14,8 @@ from conftest import conv_pool_dense
 from keras import layers
 
 from backdoor.networks.model_files import load_badnet
-from backdoor.pictures.picture_set import open_pictures, read_chunks
+from backdoor.pictures.picture_set import read_chunks
+from backdoor.pictures.readers import open_pictures
 
 MARKER = "executed"
 MUCH = 2**28  # bytes, far more than an honest file of these tests needs

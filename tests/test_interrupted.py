@@ -11,7 +11,8 @@ import pytest
 from test_scale import children, numbers, runs_in
 from test_sweep import SMALL, command, environment, started
 
-from backdoor.tracking.runs import complete_results, connect
+from backdoor.tracking.connect import connect
+from backdoor.tracking.runs import complete_results
 from backdoor.tracking.store import Store
 
 # As `kill -9` at that point: before or after a function's call, or in the middle of a file.
@@ -37,18 +38,18 @@ from experiments import run
 sys.exit(run.main())
 """
 POINTS = {
-    "before the head": "backdoor.detection:compute_activations:before",
+    "before the head": "backdoor.pruning.kept:compute_activations:before",
     "a cache file half written": "numpy:save:half",
     "a cache file not yet renamed": "pathlib:Path.replace:before",
-    "in the walk": "backdoor.pruning.walk:_walk_back:before",
-    "the walk done, not kept": "backdoor.networks.cut:linear_walk:after",
+    "in the walk": "backdoor.pruning.fast_walk:_walk_back:before",
+    "the walk done, not kept": "backdoor.pruning.any_walk:linear_walk:after",
     "the GoodNet not saved": "keras:Model.save:before",
     "the GoodNet saved, not logged": "mlflow.tensorflow:log_model:before",
     "the GoodNet logged": "mlflow.tensorflow:log_model:after",
     "the curves not logged": "mlflow:MlflowClient.log_batch:before",
     "the artifacts not logged": "mlflow:log_artifacts:before",
     "the artifacts logged": "mlflow:log_artifacts:after",
-    "all but the end": "backdoor.tracking.runs:log_seconds:after",
+    "all but the end": "experiments.launch.job:log_seconds:after",
 }
 RUN = ["order=asc", "threshold=30"]
 

@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
-from conftest import LAB3, needs_lab3
+from conftest import LAB3, needs_lab3, ranked
 
-from backdoor.networks.cut import check_scale, compute_activations, cut_network
+from backdoor.networks.checks import check_scale
+from backdoor.networks.cut import compute_activations, cut_network
 from backdoor.networks.model_files import load_badnet
-from backdoor.pictures.picture_set import open_pictures, read_chunks
-from backdoor.pruning.walk import ORDERS, channels_to_remove, mean_activation, walk
+from backdoor.pictures.picture_set import read_chunks
+from backdoor.pictures.readers import open_pictures
+from backdoor.pruning.scores import mean_activation
+from backdoor.pruning.stop import channels_to_remove
+from backdoor.pruning.walk import walk
 
 pytestmark = needs_lab3
 FILES = {"clean": ("cl/valid", "cl/test"), "poisoned": ("bd/bd_valid", "bd/bd_test")}
@@ -40,7 +44,7 @@ def test_the_badnet_knows_the_faces_and_obeys_the_sunglasses(badnet):
 def test_the_descending_stops_are_the_published_ones(badnet):
     valid = pictures_of("cl/valid")
     activations = compute_activations(badnet, valid)
-    labels = walk(activations, ORDERS["desc"](activations), badnet.classify_activations)
+    labels = walk(activations, ranked("desc", activations), badnet.classify_activations)
     correct = (labels == valid.labels).sum(axis=1)
     assert [channels_to_remove(correct, len(valid), t) for t in (2, 4, 10)] == [1, 1, 2]
 

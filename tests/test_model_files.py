@@ -9,6 +9,7 @@ import pytest
 from conftest import LAB3, needs_lab3
 from keras import layers
 
+from backdoor.errors import UserError
 from backdoor.networks.deepid import build_deepid
 from backdoor.networks.model_files import load_badnet
 
@@ -153,5 +154,5 @@ def test_a_pickle_and_a_missing_file_are_told_apart(tmp_path):
         ValueError, match=r"expected a network in a \.keras or \.h5 file, got '\.pkl'"
     ):
         load_badnet(tmp_path / "net.pkl")
-    with pytest.raises(FileNotFoundError, match="found no such file"):
+    with pytest.raises(UserError, match="found no such file"):
         load_badnet(tmp_path / "none.keras")

@@ -1,98 +1,29 @@
-import hashlib
-
-import h5py
 import numpy as np
 import pytest
-
-from backdoor.pictures import picture_set as data
-from backdoor.pictures.picture_set import (
-    class_counts,
-    open_pictures,
-    read_chunks,
-    read_pictures,
-    sha256,
-    write_pictures,
+from conftest import (
+    file_with,
 )
 
+from backdoor.pictures.picture_set import (
+    class_counts,
+    read_chunks,
+    read_pictures,
+)
+from backdoor.pictures.readers import open_pictures
+
 RNG = np.random.default_rng(0)
+
+
 PICTURES = RNG.integers(0, 256, (7, 5, 4, 3), dtype=np.uint8)
+
+
 LABELS = np.array([0, 1, 2, 0, 1, 2, 3])
-
-
-def file_with(path, **datasets):
-    with h5py.File(path, "w") as file:
-        for name, values in datasets.items():
-            file[name] = values
-    return path
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
-@pytest.mark.parametrize("label_dtype", ["int32", "float64", "uint16"])
-@pytest.mark.parametrize("channels_first", [True, False])
-@pytest.mark.parametrize("divide_by", [1, 255])
-def test_any_layout_gives_the_same_input(tmp_path, dtype, label_dtype, channels_first, divide_by):
-    stored = PICTURES.transpose(0, 3, 1, 2) if channels_first else PICTURES
-    labels = LABELS.astype(label_dtype)
-    found = open_pictures(
-        file_with(tmp_path / "a.h5", data=stored.astype(dtype), label=labels), divide_by
-    )
-    chunks = list(read_chunks(found, size=3))
-    assert [len(chunk) for chunk in chunks] == [3, 3, 1]
-    assert {chunk.dtype for chunk in chunks} == {np.dtype(np.float32)}
-    np.testing.assert_array_equal(
-        np.concatenate(chunks), PICTURES.astype(np.float32) / np.float32(divide_by)
-    )
-    assert found.shape == (5, 4, 3)
-    assert found.labels.dtype == np.int64
-    np.testing.assert_array_equal(found.labels, LABELS)
 
 
 def test_pictures_are_found_by_index_in_any_order_and_twice(tmp_path):
     found = open_pictures(file_with(tmp_path / "a.h5", data=PICTURES, label=LABELS))
     np.testing.assert_array_equal(read_pictures(found, [4, 0, 4]), PICTURES[[4, 0, 4]])
     assert read_pictures(found, []).shape == (0, 5, 4, 3)
-
-
-def test_what_is_written_is_read_and_is_in_the_courses_layout(tmp_path):
-    path = tmp_path / "new" / "a.h5"
-    write_pictures(path, iter([PICTURES[:4], PICTURES[4:]]), LABELS, LABELS[::-1])
-    found = open_pictures(path)
-    np.testing.assert_array_equal(np.concatenate(list(read_chunks(found))), PICTURES)
-    np.testing.assert_array_equal(found.labels, LABELS)
-    np.testing.assert_array_equal(found.true_labels, LABELS[::-1])
-    with h5py.File(path) as file:
-        assert file["data"].shape == (7, 3, 5, 4)
-    assert [each.name for each in path.parent.iterdir()] == ["a.h5"]
-
-
-def test_a_label_without_a_picture_leaves_no_file(tmp_path):
-    with pytest.raises(ValueError, match="expected 8 pictures, one a label, got 7"):
-        write_pictures(tmp_path / "a.h5", [PICTURES], np.append(LABELS, 0))
-    assert not list(tmp_path.iterdir())
-
-
-BROKEN = {
-    "no data": ({"label": LABELS}, "expected a dataset 'data', found label"),
-    "no label": ({"data": PICTURES}, "expected a dataset 'label', found data"),
-    "text": ({"data": PICTURES, "label": [b"a"] * 7}, "expected numbers in 'label'"),
-    "rank 3": ({"data": PICTURES[0], "label": LABELS[:5]}, "expected 'data' of shape"),
-    "two channels": ({"data": PICTURES[..., :2], "label": LABELS}, "with 1 or 3 channels"),
-    "empty": ({"data": PICTURES[:0], "label": LABELS[:0]}, "at least one picture"),
-    "fewer labels": ({"data": PICTURES, "label": LABELS[:3]}, r"'label' of shape \(7,\)"),
-    "labels by two": ({"data": PICTURES, "label": LABELS[:, None]}, r"got \(7, 1\)"),
-    "negative": ({"data": PICTURES, "label": LABELS - 1}, "got -1 at 0"),
-    "fraction": ({"data": PICTURES, "label": LABELS + 0.5}, r"got 0\.5 at 0"),
-    "label nan": ({"data": PICTURES, "label": [*LABELS[:-1], np.nan]}, "got nan at 6"),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_refused_with_what_was_found(tmp_path, name):
-    datasets, message = BROKEN[name]
-    path = file_with(tmp_path / "broken.h5", **datasets)
-    with pytest.raises(ValueError, match=message) as caught:
-        open_pictures(path)
-    assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -104,14 +35,6 @@ def test_pictures_that_are_not_numbers_are_refused_by_index(tmp_path, bad):
         list(read_chunks(found, size=2))
 
 
-def test_a_missing_file_and_one_that_is_no_hdf5_are_told_apart(tmp_path):
-    with pytest.raises(FileNotFoundError, match="found no such file"):
-        open_pictures(tmp_path / "none.h5")
-    (tmp_path / "text.h5").write_text("text")
-    with pytest.raises(ValueError, match="expected an HDF5 file of pictures"):
-        open_pictures(tmp_path / "text.h5")
-
-
 def test_divide_by_zero_is_refused(tmp_path):
     with pytest.raises(ValueError, match="divide_by"):
         open_pictures(file_with(tmp_path / "a.h5", data=PICTURES, label=LABELS), 0)
@@ -119,16 +42,3 @@ def test_divide_by_zero_is_refused(tmp_path):
 
 def test_classes_without_pictures_are_counted_too():
     assert class_counts(LABELS, 5) == [2, 2, 2, 1, 0]
-
-
-def test_the_reading_of_a_large_file_is_shown(tmp_path, monkeypatch, caplog):
-    path = tmp_path / "large.h5"
-    path.write_bytes(bytes(range(256)) * 10)
-    expected = hashlib.sha256(path.read_bytes()).hexdigest()
-    with caplog.at_level("INFO"):
-        assert sha256(path) == expected
-        assert not caplog.messages
-        monkeypatch.setattr(data, "LARGE_FILE", 2000)
-        monkeypatch.setattr(data, "BLOCK", 1000)
-        assert sha256(path) == expected
-    assert caplog.messages[0] == "SHA-256 of large.h5 ..."

@@ -7,17 +7,23 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from conftest import ranked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from backdoor.cache import Cache
-from backdoor.evaluation import evaluate, goodnet_labels
+from backdoor.evaluation import evaluate_clean, evaluate_poisoned, goodnet_labels
 from backdoor.networks.cut import cut_network
 from backdoor.networks.goodnet import build_goodnet
 from backdoor.networks.model_files import load_badnet
-from backdoor.pictures.picture_set import open_pictures, read_chunks, read_pictures, write_pictures
-from backdoor.pruning.walk import ORDERS, channels_to_remove, mean_activation, walk
+from backdoor.pictures.picture_set import read_chunks, read_pictures
+from backdoor.pictures.readers import open_pictures
+from backdoor.pictures.readers.hdf5 import write_pictures
+from backdoor.pruning.any_walk import walk_network
+from backdoor.pruning.scores import mean_activation
+from backdoor.pruning.stop import channels_to_remove
+from backdoor.pruning.walk import walk
 
 CLASSES = 4
 labels = arrays.arrays(np.int64, 12, elements=st.integers(0, CLASSES - 1))
@@ -61,7 +67,7 @@ def test_a_larger_threshold_never_stops_earlier(correct, steps):
 def test_orders_are_permutations_sorted_by_mean_with_ties_by_number(values):
     means = mean_activation(values)
     for name, sign in (("asc", 1), ("desc", -1)):
-        order = ORDERS[name](values).tolist()
+        order = ranked(name, values).tolist()
         assert order == sorted(range(values.shape[-1]), key=lambda c: (sign * means[c], c))
 
 
@@ -102,8 +108,8 @@ def test_networks_of_any_shape_are_walked_as_if_pruned_and_saved_as_they_are(
     shown = np.random.default_rng(seed).normal(0, 1, (30, height, width, 3)).astype(np.float32)
     network = cut_network(model)
     active = network.activate([shown], len(shown))
-    order = ORDERS["asc"](active)
-    walked = network.walk(active, order)
+    order = ranked("asc", active)
+    walked = walk_network(network, active, order)
     for k in {0, 1, channels // 2, channels}:
         pruned = keras.models.clone_model(model)
         pruned.set_weights(model.get_weights())
@@ -122,14 +128,15 @@ def test_networks_of_any_shape_are_walked_as_if_pruned_and_saved_as_they_are(
 
 @given(labels, labels, labels, labels, labels, st.integers(0, CLASSES - 1))
 def test_the_identities_of_the_metrics(clean, clean_pruned, bad, bad_pruned, truth, target):
-    found = evaluate((clean, clean_pruned), (bad, bad_pruned), truth, target, CLASSES)
+    found = evaluate_clean(clean, clean_pruned, truth, CLASSES)
+    found |= evaluate_poisoned(bad, bad_pruned, target, CLASSES)
     assert found["goodnet_accuracy"] <= min(found["badnet_accuracy"], found["pruned_accuracy"])
     success = [found[f"{name}_attack_success_rate"] for name in ("goodnet", "badnet", "pruned")]
     assert success[0] <= min(success[1:])
     assert found["goodnet_attack_success_rate"] + found["detection_rate"] <= 1
     assert found["goodnet_accuracy"] + found["false_alarm_rate"] <= 1
     all_fall = np.full_like(bad, target)
-    found = evaluate((clean, clean_pruned), (all_fall, bad_pruned), truth, target, CLASSES)
+    found |= evaluate_poisoned(all_fall, bad_pruned, target, CLASSES)
     assert found["goodnet_attack_success_rate"] == found["pruned_attack_success_rate"]
     assert found["detection_rate"] == (bad_pruned != target).mean()
     assert found["false_alarm_rate"] == (clean != clean_pruned).mean()

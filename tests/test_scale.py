@@ -12,16 +12,18 @@ import pytest
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from test_conf import CONF
-from test_sweep import SMALL, command, started
+from test_sweep import SETS, SMALL, command, started
 
 from backdoor.cache import Cache
+from backdoor.tracking.connect import connect
 from backdoor.tracking.liveness import alive, dead
-from backdoor.tracking.resume import result_id
-from backdoor.tracking.runs import connect, mark_dead, newest_sweep, runs_of, tracked_run
+from backdoor.tracking.runs import mark_dead, tracked_run
 from backdoor.tracking.store import Store
+from backdoor.tracking.sweeps import newest_sweep, runs_of
 from experiments.launch.cli import params_of
-from experiments.launch.settings import SETS, setting_of
-from experiments.run import time_limit
+from experiments.launch.job import result_of
+from experiments.launch.settings import settings_of
+from experiments.launch.time_limit import time_limit
 
 TWO_BY_TWO = ["-m", "order=asc,desc", "threshold=2,30"]
 
@@ -109,7 +111,7 @@ def test_other_pictures_network_or_settings_are_another_result(tmp_path):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             network = f"badnet.path={tmp_path / 'net.keras'}"
             config = compose("config", ["dataset=files", network, *data, *overrides])
-        return result_id(setting_of(config), params_of(config), cache)
+        return result_of(settings_of(config), params_of(config), cache)
 
     first = result()
     same = ["device=cpu", "threads=1", "cache=other", "verbose=true", "tracking.folder=other"]

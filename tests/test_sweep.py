@@ -14,13 +14,17 @@ import matplotlib.image
 import mlflow
 import numpy as np
 import pytest
-from conftest import LAB3, needs_lab3
+from conftest import LAB3, needs_lab3, ranked
 
+from backdoor.errors import UserError
 from backdoor.evaluation import goodnet_labels
 from backdoor.networks.cut import cut_network
 from backdoor.networks.model_files import load_badnet
-from backdoor.pruning.walk import ORDERS, channels_to_remove
-from backdoor.tracking.runs import Store, connect, curve_of, newest_sweep, runs_of
+from backdoor.pruning.stop import channels_to_remove
+from backdoor.tracking.connect import connect
+from backdoor.tracking.record import Record
+from backdoor.tracking.store import Store
+from backdoor.tracking.sweeps import newest_sweep, runs_of
 from experiments import run
 from experiments.launch import cli
 
@@ -31,6 +35,7 @@ SMALL = [
     "dataset.draw.test_pictures=20",
     "dataset.draw.epochs=10",
 ]
+SETS = ("clean_valid", "clean_test", "poisoned_valid", "poisoned_test")
 METRICS = {
     *(
         f"{network}_{metric}"
@@ -222,7 +227,7 @@ def test_metrics_parameters_tags_and_inputs_are_logged(runs):
     assert asc.data.tags["network.layer"] == "pool_3"
     assert len(asc.data.tags["network.sha256"]) == 64
     inputs = {each.tags[0].value: each.dataset for each in asc.inputs.dataset_inputs}
-    assert set(inputs) == {"clean_valid", "clean_test", "poisoned_valid", "poisoned_test"}
+    assert set(inputs) == set(SETS)
 
 
 def test_the_small_badnet_is_one(runs):
@@ -246,7 +251,7 @@ def test_every_number_is_that_of_networks_pruned_the_slow_way(name, runs, client
         with h5py.File(data / f"data/{path}.h5") as file:
             sets[key] = file["data"][()].transpose(0, 2, 3, 1).astype(np.float32), file["label"][()]
     pool = keras.Model(model.inputs[0], model.get_layer("pool_3").output)
-    channels = ORDERS[order](pool.predict(sets["valid"][0], verbose=0))
+    channels = ranked(order, pool.predict(sets["valid"][0], verbose=0))
 
     def predict(network, key):
         return network.predict(sets[key][0], verbose=0).argmax(axis=1)
@@ -263,7 +268,7 @@ def test_every_number_is_that_of_networks_pruned_the_slow_way(name, runs, client
     steps = sorted({0, 1, 2, 30, 45, 50, 59, 60, int(run.data.metrics["channels_removed"])})
     networks = {k: pruned_by(k) for k in steps}
     correct = {k: int((predict(n, "valid") == sets["valid"][1]).sum()) for k, n in networks.items()}
-    curve = curve_of(client, run, "valid_accuracy")
+    curve = Record(client, run).curve("valid_accuracy")
     assert {k: round(curve[k] * 120) for k in steps} == correct
     k = channels_to_remove(np.round(np.array(curve) * 120).astype(int), 120, float(threshold))
     assert run.data.metrics["channels_removed"] == k
@@ -283,10 +288,11 @@ def test_curves_have_a_value_for_every_k_and_end_in_the_metrics(client, runs):
     asc = runs["asc-30"]
     k = int(asc.data.metrics["channels_removed"])
     for name in ("valid_accuracy", "valid_attack_success_rate"):
-        assert len(curve_of(client, asc, name)) == 61
+        assert len(Record(client, asc).curve(name)) == 61
     for name in ("accuracy", "attack_success_rate"):
         assert (
-            curve_of(client, asc, f"test_goodnet_{name}")[k] == asc.data.metrics[f"goodnet_{name}"]
+            Record(client, asc).curve(f"test_goodnet_{name}")[k]
+            == asc.data.metrics[f"goodnet_{name}"]
         )
 
 
@@ -491,7 +497,7 @@ def test_another_store_by_uri_is_as_safe_for_two_at_once(folder, data, tmp_path)
     arguments = [sys.executable, "-m", "experiments.run", *SMALL, f"tracking.uri={uri}"]
     both = [
         subprocess.Popen([*arguments, f"order={order}"], cwd=folder, env=environment(), stderr=-1)
-        for order in ORDERS
+        for order in ("asc", "desc")
     ]
     errors = [each.communicate()[1] for each in both]
     assert [each.returncode for each in both] == [0, 0], errors
@@ -524,8 +530,10 @@ def test_ctrl_c_leaves_nothing_running(folder, sweep, tmp_path):
 
 
 def test_the_exit_code_tells_mistakes_from_failures():
-    assert cli.exit_code(ValueError()) == 2
+    assert cli.exit_code(UserError()) == 2
     assert cli.exit_code(RuntimeError()) == 1
+    assert cli.exit_code(ValueError("NumPy's")) == 1
+    assert cli.one_sentence(ValueError("NumPy's")) == "ValueError: NumPy's"
 
 
 @needs_lab3

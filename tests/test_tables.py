@@ -1,91 +1,34 @@
 import csv
-import dataclasses
 import io
 
 import pytest
 
-from backdoor.reporting.tables import (
-    FORMATS,
+from backdoor.reporting.published import (
     PUBLISHED,
     PUBLISHED_PICTURES,
-    Row,
-    contradicts_its_table,
-    result_table,
-    verdict,
 )
+from backdoor.reporting.row import Row
+from backdoor.reporting.tables import FORMATS, order_table
 
 N = PUBLISHED_PICTURES
 
 
-def reproduced(order: str, threshold: float, accuracy_off: int = 0, asr_off: int = 0) -> Row:
+def reproduced(order, threshold):
     line = PUBLISHED[order][threshold]
-    return Row(
-        order,
-        threshold,
-        (round(line.accuracy / 100 * N) + accuracy_off) / N,
-        (round(line.attack_success_rate / 100 * N) + asr_off) / N,
-        removed=line.removed,
-        channels=60,
-        clean=N,
-        poisoned=N,
-        run="abc",
-    )
-
-
-@pytest.mark.parametrize(
-    ("accuracy_off", "asr_off", "expected"),
-    [
-        (0, 0, "equal"),
-        (1, 0, "within two pictures"),
-        (-2, -2, "within two pictures"),
-        (3, 0, "differs"),
-        (0, -3, "differs"),
-    ],
-)
-def test_a_row_is_compared_in_pictures(accuracy_off, asr_off, expected):
-    assert verdict(reproduced("asc", 10, accuracy_off, asr_off)) == expected
-
-
-def test_the_public_reruns_of_asc_10_are_within_two_pictures():
-    row = dataclasses.replace(
-        reproduced("asc", 10), accuracy=10820 / 12830, attack_success_rate=9906 / 12830
-    )
-    assert verdict(row) == "within two pictures"
-
-
-def test_another_count_of_channels_differs_whatever_the_rates():
-    assert verdict(dataclasses.replace(reproduced("asc", 2), removed=44)) == "differs"
-
-
-def test_only_the_line_of_desc_4_contradicts_its_table():
-    found = [(o, t) for o in PUBLISHED for t in PUBLISHED[o] if contradicts_its_table(o, t)]
-    assert found == [("desc", 4)]
-
-
-def test_the_consistent_row_for_desc_4_meets_a_contradictory_line():
-    row = dataclasses.replace(reproduced("desc", 2), threshold=4)
-    assert verdict(row) == "contradictory"
-
-
-def test_a_wrong_row_for_desc_4_is_not_excused_by_the_contradiction():
-    row = dataclasses.replace(reproduced("desc", 2), threshold=4, removed=50)
-    assert verdict(row) == "differs"
-
-
-def test_other_pictures_get_no_verdict():
-    row = dataclasses.replace(reproduced("asc", 2), poisoned=58)
-    assert verdict(row) == "other pictures: 58, not 12830"
-
-
-def test_a_threshold_that_was_not_published_is_said_to_be_so():
-    assert verdict(Row("asc", 3, run="abc")) == "not published"
+    accuracy, attack = line.accuracy / 100, line.attack_success_rate / 100
+    rates = (accuracy, attack, 0.5, 0.25)
+    return Row(order, threshold, *rates, line.removed, 60, N, N, "abc")
 
 
 ROWS = [reproduced("asc", 10), reproduced("asc", 2), Row("asc", 4)]
 
 
+def rendered(style, compare):
+    return FORMATS[style](order_table(1, "asc", ROWS, compare).lines)
+
+
 def test_the_csv_has_a_line_a_row_in_the_order_of_thresholds():
-    lines = list(csv.DictReader(io.StringIO(result_table(ROWS, compare=True, style="csv"))))
+    lines = list(csv.DictReader(io.StringIO(rendered("csv", compare=True))))
     assert [line["threshold"] for line in lines] == ["2 %", "4 %", "10 %"]
     assert [line["run"] for line in lines] == ["abc", "missing", "abc"]
     assert lines[0]["accuracy %"] == "95.7443"
@@ -95,8 +38,8 @@ def test_the_csv_has_a_line_a_row_in_the_order_of_thresholds():
     assert lines[1]["accuracy %"] == ""
 
 
-@pytest.mark.parametrize("style", [*FORMATS, "csv"])
+@pytest.mark.parametrize("style", FORMATS)
 def test_every_format_has_all_rows(style):
-    text = result_table(ROWS, compare=False, style=style)
+    text = rendered(style, compare=False)
     assert all(each in text for each in ("95.7443", "84.3414", "missing", "52/60"))
     assert "published" not in text

@@ -19,8 +19,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from backdoor import __version__
+from backdoor.errors import UserError
 from backdoor.pictures.drawn_faces import check_trigger, draw_faces, invent_people
-from backdoor.pictures.picture_set import write_pictures
+from backdoor.pictures.readers.hdf5 import write_pictures
 from backdoor.progress import progress
 
 BATCH = 200
@@ -53,15 +54,15 @@ class Drawing:
         check_trigger(self.trigger)
         for name in ("people", "train_pictures", "valid_pictures", "test_pictures", "epochs"):
             if getattr(self, name) < 1:
-                raise ValueError(
+                raise UserError(
                     f"dataset.draw.{name}: expected at least 1, got {getattr(self, name)}"
                 )
         if not 0 <= self.target < self.people:
-            raise ValueError(
+            raise UserError(
                 f"dataset.target: expected a person, 0 to {self.people - 1}, got {self.target}"
             )
         if not 0 <= self.poison_rate <= 1:
-            raise ValueError(f"dataset.draw.poison_rate: expected 0 to 1, got {self.poison_rate}")
+            raise UserError(f"dataset.draw.poison_rate: expected 0 to 1, got {self.poison_rate}")
 
 
 def build_dataset(drawing: Drawing, folder: str | Path) -> None:
@@ -72,7 +73,7 @@ def build_dataset(drawing: Drawing, folder: str | Path) -> None:
     is there is whole, since it is built beside and renamed.
 
     Raises:
-        ValueError: Something else is in the folder, or faces of other settings.
+        UserError: Something else is in the folder, or faces of other settings.
         OSError: It cannot be written there.
         RuntimeError: The process died.
     """
@@ -119,11 +120,11 @@ def _is_filled(folder: Path) -> bool:
 def _check_settings(drawing: Drawing, folder: Path) -> None:
     settings = folder / SETTINGS
     if not settings.is_file():
-        raise ValueError(f"dataset.root: expected drawn faces or nothing in {folder}, found others")
+        raise UserError(f"dataset.root: expected drawn faces or nothing in {folder}, found others")
     found = json.loads(settings.read_text())
     for name, expected in asdict(drawing).items():
         if found[name] != expected:
-            raise ValueError(
+            raise UserError(
                 f"dataset.root: expected faces drawn with {name}={expected} in {folder}, found "
                 f"{name}={found[name]}; without dataset.root each setting has its own folder"
             )
@@ -183,7 +184,7 @@ def _train(
 
     start_tensorflow("cpu", THREADS)
 
-    from backdoor.networks.deepid import train_deepid
+    from backdoor.attacks.training import train_deepid
 
     model = train_deepid(
         pictures.astype(np.float32), labels, drawing.people, drawing.epochs, drawing.seed

@@ -1,11 +1,16 @@
 """The GoodNet: B where B and its pruned copy B' agree, else one class more, "backdoored"."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from backdoor.networks.cut import CutNetwork
+from backdoor.pictures.picture_set import PictureSet, read_pictures
+
+CHECKED = 64  # pictures of each set on which a saved GoodNet is tried
 
 
 def build_goodnet(network: CutNetwork, removed: Sequence[int]) -> keras.Model:
@@ -23,3 +28,31 @@ def build_goodnet(network: CutNetwork, removed: Sequence[int]) -> keras.Model:
     pruned = keras.ops.argmax(network.tail(pruned_activations), axis=-1)
     answer = keras.ops.where(keras.ops.equal(badnet, pruned), badnet, network.classes)
     return keras.Model(pictures, keras.ops.one_hot(answer, network.classes + 1), name="goodnet")
+
+
+def saved_and_loaded(
+    goodnet: keras.Model,
+    path: Path,
+    answers: Iterable[tuple[PictureSet, NDArray[np.int64]]],
+    rng: np.random.Generator,
+) -> keras.Model:
+    """Save G and load it again.
+
+    Args:
+        answers: Sets of pictures, and the labels that G has to give them.
+
+    Raises:
+        RuntimeError: What was loaded does not answer a sample of each set as it has to.
+    """
+    goodnet.save(path)
+    loaded = keras.models.load_model(path)
+    for pictures, labels in answers:
+        sample = rng.choice(len(pictures), min(CHECKED, len(pictures)), replace=False)
+        answered = loaded.predict(read_pictures(pictures, sample), verbose=0).argmax(axis=1)
+        differing = int((answered != labels[sample]).sum())
+        if differing:
+            raise RuntimeError(
+                f"the saved GoodNet: expected the walk's labels on {len(sample)} pictures of "
+                f"{pictures.path}, got others on {differing}"
+            )
+    return loaded

@@ -16,7 +16,9 @@ from typing import Any
 import h5py
 import keras
 
+from backdoor.errors import UserError
 from backdoor.networks.deepid import build_deepid
+from backdoor.networks.graph import layers_of
 from backdoor.pictures.safe_hdf5 import check_hdf5
 
 log = logging.getLogger(__name__)
@@ -52,16 +54,15 @@ def load_badnet(path: str | Path, trust: bool = False) -> keras.Model:
         trust: Check nothing and run what code the file holds; for one's own files alone.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no such file, holds what is not on the list of safe layers, reaches out of
-            itself or unpacks beyond a limit.
+        UserError: There is no such file, or it is no network, holds what is not on the list of safe
+            layers, reaches out of itself or unpacks beyond a limit.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a network (.keras or .h5), found no such file")
+        raise UserError(f"{path}: expected a network (.keras or .h5), found no such file")
     readers = {".keras": _keras_config, ".h5": _hdf5_config}
     if path.suffix not in readers:
-        raise ValueError(f"{path}: expected a network in a .keras or .h5 file, got {path.suffix!r}")
+        raise UserError(f"{path}: expected a network in a .keras or .h5 file, got {path.suffix!r}")
     if trust:
         log.warning("%s: trusted by badnet.trust=true; whatever code it holds is run", path)
         return keras.models.load_model(path, compile=False, safe_mode=False)
@@ -73,29 +74,28 @@ def load_badnet(path: str | Path, trust: bool = False) -> keras.Model:
         kind = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
         _check_size(lambda: kind.from_config(config["config"]), path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
+    except UserError:
+        raise
     except UNREADABLE as error:
-        if str(error).startswith(str(path)):  # our own
-            raise
         reason = " ".join(str(error).split())[:LONGEST_REASON]
-        raise ValueError(f"{path}: expected a network that Keras can load, got {reason}") from error
+        raise UserError(f"{path}: expected a network that Keras can load, got {reason}") from error
 
 
 def check_config(config: dict[str, Any], path: Path) -> None:
     """Refuse an architecture that holds anything but known safe layers.
 
     Raises:
-        ValueError: The message names what was found.
+        UserError: The message names what was found.
     """
     # How it was trained is not read (compile=False), so it need not be safe.
-    for found in _objects({key: value for key, value in config.items() if key != "compile_config"}):
-        name, module = str(found["class_name"]), str(found.get("module") or "keras")
-        foreign = module.split(".")[0] != "keras" or found.get("registered_name") not in (
-            None,
-            name,
-        )
+    built = {key: value for key, value in config.items() if key != "compile_config"}
+    for item in _objects(built):
+        name, module = str(item["class_name"]), str(item.get("module") or "keras")
+        registered = item.get("registered_name")
+        foreign = module.split(".")[0] != "keras" or registered not in (None, name)
         if foreign or not _is_safe(name):
             origin = f"{module}.{name}" if foreign else name
-            raise ValueError(
+            raise UserError(
                 f"{path}: refused to open it: expected only Keras' own layers that run no code of "
                 f"the file's author, found {origin!r}"
             )
@@ -122,26 +122,19 @@ def _check_size(build: Callable[[], keras.Model], path: Path) -> None:
     """Refuse a network that would not fit, before memory is taken for it: shapes alone are made."""
     with keras.StatelessScope(initialize_variables=False):
         planned = build()
-    weights = sum(4 * math.prod(each.shape) for each in planned.weights)
+    weights = sum(4 * math.prod(weight.shape) for weight in planned.weights)
     if weights > LARGEST_NETWORK:
-        raise ValueError(
+        raise UserError(
             f"{path}: refused to open it: expected weights of at most {LARGEST_NETWORK} bytes, "
             f"found {weights}"
         )
-    for layer in _layers(planned):
+    for _, layer in layers_of(planned):
         shape = layer.output.shape[1:]
         if None in shape or math.prod(shape) > LARGEST_OUTPUT:
-            raise ValueError(
+            raise UserError(
                 f"{path}: refused to open it: expected layers of a known size of at most "
                 f"{LARGEST_OUTPUT} numbers a picture, found {shape} in {layer.name!r}"
             )
-
-
-def _layers(model: keras.Model) -> Iterator[keras.Layer]:
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer)
 
 
 def _keras_config(path: Path) -> dict[str, Any]:
@@ -157,14 +150,14 @@ def _keras_config(path: Path) -> dict[str, Any]:
 def _check_archive(archive: zipfile.ZipFile, path: Path) -> None:
     names = [member.filename for member in archive.infolist()]
     if sorted(names) != sorted(MEMBERS):
-        found = ", ".join(sorted(set(names) - MEMBERS)) or ", ".join(sorted(names))
-        raise ValueError(
+        others = ", ".join(sorted(set(names) - MEMBERS)) or ", ".join(sorted(names))
+        raise UserError(
             f"{path}: refused to open it: expected {', '.join(sorted(MEMBERS))} in it, once each, "
-            f"found {found[:200]}"
+            f"found {others[:200]}"
         )
     unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > LARGEST_NETWORK:
-        raise ValueError(
+        raise UserError(
             f"{path}: refused to open it: expected at most {LARGEST_NETWORK} bytes unpacked, found "
             f"{unpacked}"
         )
@@ -172,7 +165,7 @@ def _check_archive(archive: zipfile.ZipFile, path: Path) -> None:
 
 def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:
     if len(text) > LARGEST_CONFIG:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected an architecture of at most {LARGEST_CONFIG} bytes, got more"
         )
     config = json.loads(text)
@@ -188,9 +181,7 @@ def _hdf5_config(path: Path) -> dict[str, Any] | None:
             return _parsed(file.attrs["model_config"], path)
         if "layer_names" in file.attrs:
             return None
-        raise ValueError(
-            f"{path}: expected a Keras network or DeepID's weights, found {list(file)}"
-        )
+        raise UserError(f"{path}: expected a Keras network or DeepID's weights, found {list(file)}")
 
 
 def _deepid_of_weights(path: Path) -> keras.Model:
@@ -205,7 +196,7 @@ def _deepid_of_weights(path: Path) -> keras.Model:
         shape for name, shape in shapes.items() if name.startswith("output/") and len(shape) == 1
     ]
     if len(output) != 1:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected DeepID's weights with a layer 'output', found "
             f"{', '.join(shapes) or 'none'}"
         )
@@ -215,5 +206,5 @@ def _deepid_of_weights(path: Path) -> keras.Model:
         model.load_weights(path)
     except ValueError as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: expected weights of DeepID, got {reason}") from error
+        raise UserError(f"{path}: expected weights of DeepID, got {reason}") from error
     return model

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backdoor.errors import UserError
+from backdoor.versions import version
+
 HEIGHT, WIDTH = 55, 47
 
 Array = NDArray[np.floating[Any]]
@@ -82,6 +85,7 @@ def invent_people(count: int, rng: np.random.Generator) -> People:
     return People(_draw(PERSON, count, rng), {k: _blend(v, count, rng) for k, v in mix.items()})
 
 
+@version(1)
 def draw_faces(
     people: People, who: NDArray[np.int64], rng: np.random.Generator, trigger: str = ""
 ) -> NDArray[np.uint8]:
@@ -108,10 +112,10 @@ def check_trigger(name: str) -> None:
     """Refuse a name that is not in TRIGGERS.
 
     Raises:
-        ValueError: The message lists the choices.
+        UserError: The message lists the choices.
     """
     if name not in TRIGGERS:
-        raise ValueError(
+        raise UserError(
             f"dataset.draw.trigger: expected one of {', '.join(TRIGGERS)}, got {name!r}"
         )
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import h5py
 
+from backdoor.errors import UserError
+
 LARGEST_CHUNK = 2**28  # bytes that HDF5 unpacks at once
 
 
@@ -19,13 +21,13 @@ def check_hdf5(file: h5py.File, path: Path, largest: int | None = None) -> None:
         largest: Bytes that all datasets together may unpack to; None where they are read in parts.
 
     Raises:
-        ValueError: The message names what was found.
+        UserError: The message names what was found.
     """
     unpacked = 0
     for dataset in _datasets(file, path):
         if dataset.is_virtual or dataset.external:
             kind = "virtual dataset" if dataset.is_virtual else "dataset kept in another file"
-            raise ValueError(
+            raise UserError(
                 f"{path}: refused to read it: expected data in the file itself, found the {kind} "
                 f"{dataset.name!r}"
             )
@@ -33,19 +35,19 @@ def check_hdf5(file: h5py.File, path: Path, largest: int | None = None) -> None:
         for length in dataset.chunks or ():
             numbers *= length
         if numbers * dataset.dtype.itemsize > LARGEST_CHUNK:
-            raise ValueError(
+            raise UserError(
                 f"{path}: refused to read it: expected chunks of at most {LARGEST_CHUNK} bytes, "
                 f"found {numbers * dataset.dtype.itemsize} in {dataset.name!r}"
             )
         if largest is not None and dataset.dtype.kind not in "uifb":
             # Each of a few elements of variable length may refer to the same gigabyte.
-            raise ValueError(
+            raise UserError(
                 f"{path}: refused to read it: expected numbers, found {dataset.dtype} in "
                 f"{dataset.name!r}"
             )
         unpacked += dataset.nbytes
     if largest is not None and unpacked > largest:
-        raise ValueError(
+        raise UserError(
             f"{path}: refused to read it: expected datasets of at most {largest} bytes, found "
             f"{unpacked}"
         )
@@ -59,7 +61,7 @@ def _datasets(file: h5py.File, path: Path) -> Iterator[h5py.Dataset]:
             link = group.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):
                 target = f"{getattr(link, 'filename', '')}:{link.path}".strip(":")
-                raise ValueError(
+                raise UserError(
                     f"{path}: refused to read it: expected data in the file itself, found the link "
                     f"{name!r} to {target!r}"
                 )

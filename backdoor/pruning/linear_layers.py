@@ -16,7 +16,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.pruning.walk import LinearTail
+from backdoor.networks.graph import is_nested, run
+from backdoor.pruning.fast_walk import LinearTail
 
 Array = NDArray[np.float32]
 
@@ -72,6 +73,15 @@ The scores of a dense layer at the network's end are without the constant.
 Operation = Callable[..., Values]
 
 
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One use of a layer."""
+
+    layer: keras.Layer
+    inputs: Sequence[keras.KerasTensor]
+    output: keras.KerasTensor
+
+
 @dataclass(frozen=True)
 class Step:
     """One operation of the NumPy tail: `values[output] = run(*(values[i] for i in inputs))`."""
@@ -81,16 +91,16 @@ class Step:
     output: int
 
 
-def linear_tail(model: keras.Model, cut: keras.KerasTensor, tail: keras.Model) -> LinearTail | None:
-    """Return the layers of `model` behind the tensor `cut` in NumPy, or None where one is unknown.
+def translated(tail: keras.Model) -> LinearTail | None:
+    """Return the layers behind the cut in NumPy, or None where one is of no known kind.
 
-    What is returned has been tried: it agrees with `tail`, Keras' own, on random activations.
+    What is returned has been tried: it agrees with Keras' own on random activations.
     """
     try:
-        found = _Translation(model, cut).result()
+        linear = _Translation(tail).result()
     except UnknownKindError:
         return None
-    return found if _agrees(found, tail) else None
+    return linear if _agrees(linear, tail) else None
 
 
 def dense(values: Values, kernel: Array) -> Array:
@@ -101,17 +111,17 @@ def dense(values: Values, kernel: Array) -> Array:
     if isinstance(values, Rectified):
         used = values.before.max(axis=0, initial=0).nonzero()[0]
         picked = values.before[:, used]
-        found: Array = relu(picked, out=picked) @ kernel.take(used, axis=0)
+        product: Array = relu(picked, out=picked) @ kernel.take(used, axis=0)
     else:
-        found = values @ kernel
-    return found
+        product = values @ kernel
+    return product
 
 
 def add(*several: Values) -> Array:
     """Return the sum; the constant stays 1."""
-    found: Array = functools.reduce(np.add, map(whole, several))
-    found[:, -1] = 1
-    return found
+    total: Array = functools.reduce(np.add, map(whole, several))
+    total[:, -1] = 1
+    return total
 
 
 def whole(values: Values) -> Array:
@@ -130,8 +140,8 @@ def relu(values: Array, out: Array | None = None) -> Array:
 class _Translation:
     """Sort the layers into those linear in the activations and those that follow."""
 
-    def __init__(self, model: keras.Model, cut: keras.KerasTensor) -> None:
-        self.model, self.cut = model, cut
+    def __init__(self, tail: keras.Model) -> None:
+        cut = keras.Input(tail.input_shape[1:])
         if None in cut.shape[1:]:
             raise UnknownKindError
         places, channels = int(np.prod(cut.shape[1:-1])), int(cut.shape[-1])
@@ -144,30 +154,28 @@ class _Translation:
         self.roots: list[int] = []
         self.steps: list[Step] = []
         self.known: set[int] = set()
-        for layer in model.layers:
-            if any(id(each) in self.linear or id(each) in self.known for each in _inputs(layer)):
-                self._add(layer)
+        self.calls, self.scores = _calls(tail, cut)
+        for call in self.calls:
+            self._add(call)
 
     def result(self) -> LinearTail:
-        output = id(self.model.outputs[0])
+        output = id(self.scores)
         if output in self.linear:
             self._root(output)
-        elif output not in self.known:  # the output of a layer's second use, say
-            raise UnknownKindError
-        matrices = [self._matrix(each) for each in self.roots]
-        if sum(each.size for each in matrices) > LARGEST_SPREAD:
+        matrices = [self._matrix(root) for root in self.roots]
+        if sum(matrix.size for matrix in matrices) > LARGEST_SPREAD:
             raise UnknownKindError
         spread = np.concatenate(matrices, axis=1)
-        ends = np.cumsum([each.shape[1] for each in matrices]).tolist()
-        columns = [slice(*each) for each in itertools.pairwise([0, *ends])]
-        roots, steps, classes = list(self.roots), list(self.steps), self.model.output_shape[-1]
+        ends = np.cumsum([matrix.shape[1] for matrix in matrices]).tolist()
+        columns = [slice(*pair) for pair in itertools.pairwise([0, *ends])]
+        roots, steps, classes = list(self.roots), list(self.steps), self.scores.shape[-1]
 
         def score(units: Array) -> Array:
             values: dict[int, Values] = {
                 root: units[:, some] for root, some in zip(roots, columns, strict=True)
             }
             for step in steps:
-                values[step.output] = step.run(*(values[each] for each in step.inputs))
+                values[step.output] = step.run(*(values[item] for item in step.inputs))
             return whole(values[output])[:, :classes]
 
         by_channel = spread[1:].reshape(self.places, self.channels, -1).transpose(1, 0, 2)
@@ -175,47 +183,48 @@ class _Translation:
             spread[0].astype(np.float32), np.ascontiguousarray(by_channel, np.float32), score
         )
 
-    def _add(self, layer: keras.Layer) -> None:
-        inputs, output = [id(each) for each in _inputs(layer)], id(layer.output)
-        if isinstance(layer, LINEAR) and all(each in self.linear for each in inputs):
-            values = [self.linear[each] for each in inputs]
-            if len(values[0]) * math.prod(layer.output.shape[1:]) > LARGEST_SPREAD:
+    def _add(self, call: Call) -> None:
+        layer, inputs, output = call.layer, [id(item) for item in call.inputs], id(call.output)
+        if isinstance(layer, LINEAR) and all(item in self.linear for item in inputs):
+            values = [self.linear[item] for item in inputs]
+            if len(values[0]) * math.prod(call.output.shape[1:]) > LARGEST_SPREAD:
                 raise UnknownKindError
-            copy = _linear_copy(layer)
-            found = copy(values if len(values) > 1 else values[0], training=False)
-            affine = np.asarray(found)
+            copy = _linear_copy(call)
+            affine = np.asarray(copy(values if len(values) > 1 else values[0], training=False))
             if isinstance(layer, WITH_ACTIVATION) and not _is_linear(layer.activation):
                 before = id(affine)  # of the values before the activation
                 self.linear[before] = affine
                 self._root(before)
-                self._step(self._activation(layer), [before], output)
+                self._step(self._activation(call), [before], output)
             else:
                 self.linear[output] = affine
             return
-        for each in inputs:
-            if each in self.linear:
-                self._root(each)
-            elif each not in self.known:
+        for item in inputs:
+            if item in self.linear:
+                self._root(item)
+            elif item not in self.known:
                 raise UnknownKindError
-        self._step(self._operation(layer), inputs, output)
+        self._step(self._operation(call), inputs, output)
 
-    def _operation(self, layer: keras.Layer) -> Operation:
+    def _operation(self, call: Call) -> Operation:
+        layer = call.layer
         if isinstance(layer, (*PASSING, keras.layers.Flatten)):
             return lambda values: values
-        if isinstance(layer, keras.layers.Add) and len({e.shape for e in _inputs(layer)}) == 1:
+        if isinstance(layer, keras.layers.Add) and len({item.shape for item in call.inputs}) == 1:
             return add
         if isinstance(layer, keras.layers.BatchNormalization):
-            scale, shift = _scale_and_shift(layer)
+            scale, shift = _scale_and_shift(call)
             return lambda values: whole(values) * scale + shift
         if isinstance(layer, keras.layers.Dense):
-            kernel = _kernel(layer, constant=layer.output is not self.model.outputs[0])
-            activation = self._activation(layer)
+            kernel = _kernel(call, constant=call.output is not self.scores)
+            activation = self._activation(call)
             return lambda values: activation(dense(values, kernel))
         if isinstance(layer, ACTIVATIONS):
-            return self._activation(layer)
+            return self._activation(call)
         raise UnknownKindError
 
-    def _activation(self, layer: keras.Layer) -> Operation:
+    def _activation(self, call: Call) -> Operation:
+        layer = call.layer
         if isinstance(layer, keras.layers.LeakyReLU):
             slope = np.float32(layer.negative_slope)
             return lambda values: _leaky(whole(values), slope)
@@ -223,25 +232,24 @@ class _Translation:
             layer.max_value is None and not layer.negative_slope and not layer.threshold
         )
         function = keras.activations.relu if plain_relu else getattr(layer, "activation", None)
-        is_last = layer.output is self.model.outputs[0]
         if function is keras.activations.relu:
             return lambda values: Rectified(whole(values))
         # The largest score is the largest before the softmax, too.
         softmax = function is keras.activations.softmax or isinstance(layer, keras.layers.Softmax)
-        if _is_linear(function) or (is_last and softmax):
+        if _is_linear(function) or (call.output is self.scores and softmax):
             return lambda values: values
         raise UnknownKindError
 
-    def _root(self, each: int) -> None:
-        if each not in self.roots:
-            self.roots.append(each)
+    def _root(self, tensor: int) -> None:
+        if tensor not in self.roots:
+            self.roots.append(tensor)
 
     def _step(self, run: Operation, inputs: Sequence[int], output: int) -> None:
         self.steps.append(Step(run, inputs, output))
         self.known.add(output)
 
-    def _matrix(self, each: int) -> NDArray[np.float64]:
-        values = self.linear[each].reshape(len(self.linear[each]), -1)
+    def _matrix(self, root: int) -> NDArray[np.float64]:
+        values = self.linear[root].reshape(len(self.linear[root]), -1)
         values = np.append(values, np.ones((len(values), 1)), axis=1)
         return np.concatenate([values[:1], values[1:] - values[:1]])
 
@@ -250,28 +258,41 @@ def _leaky(values: Array, slope: np.float32) -> Array:
     return np.where(values > 0, values, slope * values)
 
 
-def _inputs(layer: keras.Layer) -> list[keras.KerasTensor]:
-    found = layer.input
-    return list(found) if isinstance(found, list | tuple) else [found]
+def _calls(tail: keras.Model, cut: keras.KerasTensor) -> tuple[list[Call], keras.KerasTensor]:
+    """Return all uses of layers on the way from the cut to the scores, and the scores."""
+    calls: list[Call] = []
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_nested(layer) and len(layer.inputs) == len(layer.outputs) == 1:
+            return run(layer, args[0], call)
+        output = layer(*args, **kwargs)
+        inputs = keras.tree.flatten((args, kwargs))
+        tensors = [item for item in inputs if isinstance(item, keras.KerasTensor)]
+        calls.append(Call(layer, tensors, output))
+        return output
+
+    return calls, run(tail, cut, call)
 
 
 def _is_linear(activation: object) -> bool:
     return activation is keras.activations.linear
 
 
-def _linear_copy(layer: keras.Layer) -> keras.Layer:
+def _linear_copy(call: Call) -> keras.Layer:
     """Return the layer in double precision and without its activation."""
+    layer = call.layer
     without = {"activation": None} if isinstance(layer, WITH_ACTIVATION) else {}
     copy = type(layer).from_config(layer.get_config() | {"dtype": "float64"} | without)
     if layer.weights:
-        copy.build(_inputs(layer)[0].shape)
+        copy.build(call.inputs[0].shape)
         copy.set_weights(layer.get_weights())
     return copy
 
 
-def _kernel(layer: keras.layers.Dense, constant: bool) -> Array:
+def _kernel(call: Call, constant: bool) -> Array:
     """Return the kernel with the bias as its last row, and a column that hands on the constant."""
-    if len(layer.input.shape) != 2 or len(layer.get_weights()) != 1 + layer.use_bias:
+    layer = call.layer
+    if len(call.inputs[0].shape) != 2 or len(layer.get_weights()) != 1 + layer.use_bias:
         raise UnknownKindError
     weights, *bias = layer.get_weights()
     kernel = np.vstack([weights, *bias] if bias else [weights, np.zeros(layer.units)])
@@ -280,18 +301,18 @@ def _kernel(layer: keras.layers.Dense, constant: bool) -> Array:
     return np.ascontiguousarray(kernel, np.float32)
 
 
-def _scale_and_shift(layer: keras.layers.BatchNormalization) -> tuple[Array, Array]:
+def _scale_and_shift(call: Call) -> tuple[Array, Array]:
     """Return what the layer multiplies by and adds, got by asking it: f(0) and f(1) - f(0)."""
-    shape = layer.input.shape[1:]
+    shape = call.inputs[0].shape[1:]
     ends = np.stack([np.zeros(shape), np.ones(shape)])
-    at_0, at_1 = np.asarray(_linear_copy(layer)(ends)).reshape(2, -1)
+    at_0, at_1 = np.asarray(_linear_copy(call)(ends)).reshape(2, -1)
     return np.append(at_1 - at_0, 1).astype(np.float32), np.append(at_0, 0).astype(np.float32)
 
 
-def _agrees(found: LinearTail, tail: keras.Model) -> bool:
+def _agrees(linear: LinearTail, tail: keras.Model) -> bool:
     rng = np.random.default_rng(0)
     shape = (TRIED, *tail.input_shape[1:])
     some = rng.random(shape) < 0.5
     tried = (some * np.maximum(rng.normal(0, 2, shape), 0)).astype(np.float32)
     expected = np.asarray(tail(tried, training=False)).argmax(axis=1)
-    return bool((found.classify(tried) == expected).all())
+    return bool((linear.classify(tried) == expected).all())

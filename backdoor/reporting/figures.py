@@ -1,46 +1,42 @@
 """Figures: pictures with what the networks say, accuracy and ASR along the walk, classes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-UNKNOWN = -1  # the class of a poisoned picture whose file keeps only the target
+from backdoor.samples import UNKNOWN, Samples
+
+PANELS_A_ROW = 2
 ACCURACY, ATTACK = "#2166ac", "#b2182b"  # told apart by the colour-blind, and in grey
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
-    """Pictures (n, height, width, channels); of each its class, labels, and whether poisoned."""
-
-    pictures: NDArray[np.uint8]
-    truth: NDArray[np.int64]
-    badnet: NDArray[np.int64]
-    pruned: NDArray[np.int64]
-    goodnet: NDArray[np.int64]
-    poisoned: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
 class Panel:
-    """One order's curves over k = 0..C, as fractions, and where each threshold stops."""
+    """One order's curves over k = 0..C, as fractions, and where each threshold stops.
+
+    Attributes:
+        attack_success_rate: None without poisoned pictures.
+    """
 
     title: str
     accuracy: Sequence[float]
-    attack_success_rate: Sequence[float]
+    attack_success_rate: Sequence[float] | None
     stops: Mapping[float, int]
 
 
 def draw_samples(samples: Samples, classes: int) -> Figure:
     """Draw clean pictures above poisoned ones, each with what B, B' and G say of it."""
-    rows = [np.flatnonzero(~samples.poisoned), np.flatnonzero(samples.poisoned)]
-    columns = max(len(row) for row in rows)
-    figure = Figure(figsize=(1.55 * columns + 0.9, 5.4), layout="constrained")
-    axes = figure.subplots(2, columns, squeeze=False)
-    for row, name, indices in zip(axes, ("clean", "with trigger"), rows, strict=True):
+    rows = {"clean": np.flatnonzero(~samples.poisoned)}
+    if samples.poisoned.any():
+        rows["with trigger"] = np.flatnonzero(samples.poisoned)
+    columns = max(len(indices) for indices in rows.values())
+    figure = Figure(figsize=(1.55 * columns + 0.9, 2.7 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for row, (name, indices) in zip(axes, rows.items(), strict=True):
         for axis in row:
             axis.axis("off")
         for axis, index in zip(row, indices, strict=False):
@@ -61,21 +57,27 @@ def draw_samples(samples: Samples, classes: int) -> Figure:
 
 def draw_curves(panels: Sequence[Panel], network: str) -> Figure:
     """Draw accuracy and attack success rate against channels removed, one panel an order."""
-    figure = Figure(figsize=(6 * len(panels), 4.2), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axis, panel in zip(axes, panels, strict=True):
+    columns = min(len(panels), PANELS_A_ROW)
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(6 * columns, 4.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axis in axes.ravel()[len(panels) :]:
+        axis.axis("off")
+    for axis, panel in zip(axes.ravel(), panels, strict=False):
         axis.plot(100 * np.asarray(panel.accuracy), color=ACCURACY, label="accuracy")
-        axis.plot(
-            100 * np.asarray(panel.attack_success_rate),
-            color=ATTACK,
-            linestyle="--",
-            label="attack success rate",
-        )
+        if panel.attack_success_rate is not None:
+            axis.plot(
+                100 * np.asarray(panel.attack_success_rate),
+                color=ATTACK,
+                linestyle="--",
+                label="attack success rate",
+            )
         axis.set_title(_title_and_stops(axis, panel), fontsize=10)
         axis.set(xlabel="channels removed", ylim=(-3, 103), yticks=range(0, 101, 20))
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel(f"{network} on the test sets, %")
-    axes[-1].legend(loc="center right")
+    for row in axes:
+        row[0].set_ylabel(f"{network} on the test sets, %")
+    axes.ravel()[len(panels) - 1].legend(loc="center right")
     return figure
 
 
@@ -103,9 +105,9 @@ def draw_benchmark(
     bars.invert_yaxis()
     bars.margins(x=0.25)
     bars.set_xlabel("seconds")
-    for axis, (what, found) in zip(curves, growth.items(), strict=True):
-        axis.plot(list(found), list(found.values()), "o-", color=ACCURACY)
-        axis.set(xlabel=what, ylabel="seconds", ylim=(0, 1.1 * max(found.values())))
+    for axis, (what, points) in zip(curves, growth.items(), strict=True):
+        axis.plot(list(points), list(points.values()), "o-", color=ACCURACY)
+        axis.set(xlabel=what, ylabel="seconds", ylim=(0, 1.1 * max(points.values())))
         axis.grid(alpha=0.3)
     return figure
 
@@ -124,7 +126,7 @@ def _title_and_stops(axis: Axes, panel: Panel) -> str:
         by_k.setdefault(k, []).append(f"{threshold:g}")
     for k in by_k:
         axis.axvline(k, color="0.35", linestyle=":", linewidth=1)
-        found = [100 * panel.accuracy[k], 100 * panel.attack_success_rate[k]]
-        axis.plot([k, k], found, "o", color="0.2", markersize=4)
-    stops = "; ".join(f"k = {k} at {', '.join(each)} %" for k, each in sorted(by_k.items()))
+        for curve in filter(None, (panel.accuracy, panel.attack_success_rate)):
+            axis.plot([k], [100 * curve[k]], "o", color="0.2", markersize=4)
+    stops = "; ".join(f"k = {k} at {', '.join(points)} %" for k, points in sorted(by_k.items()))
     return f"{panel.title}\nstops: {stops}"

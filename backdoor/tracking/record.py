@@ -1,153 +1,302 @@
-"""What a run leaves in MLflow besides parameters: metrics, curves, data sets, GoodNet, pictures."""
+"""What a run leaves in MLflow: names, layout, writer and reader of all of it.
+
+Whoever adds an artifact, a tag or a metric adds it here, and in tests/test_record.py.
+"""
 
 import csv
 import json
+import tempfile
+import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import keras
 import mlflow
 import numpy as np
+from matplotlib.figure import Figure
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
+from mlflow.models import ModelSignature
+from mlflow.types.schema import Schema, TensorSpec
 from numpy.typing import NDArray
 
-from backdoor.detection import Outcome, Stopwatch
-from backdoor.networks.goodnet import build_goodnet
-from backdoor.pictures.picture_set import PictureSet, class_counts, read_pictures
-from backdoor.reporting.figures import UNKNOWN, Panel, Samples, draw_curves, draw_samples
-from backdoor.tracking import runs as tracking
-from experiments.launch.settings import Setting
+from backdoor.cache import sha256
+from backdoor.evaluation import evaluate_clean, evaluate_poisoned
+from backdoor.pictures.picture_set import class_counts
+from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST
+from backdoor.samples import UNKNOWN, Samples, true_classes
 
-SHOWN = 6  # pictures of each test set that are drawn
-CHECKED = 64  # pictures of each test set on which the saved GoodNet is tried
-TESTS = ("clean_test", "poisoned_test")
+if TYPE_CHECKING:
+    from backdoor.detection import Outcome, Threshold
 
+# Tags
+KIND, RUN, SWEEP = "kind", "run", "sweep"  # of a run, and of the parent of a sweep's runs
+AXES, RUNS = "axes", "runs"  # of a parent: what is swept over which values, how many runs
+COMPLETE, ERROR, RESULT = "complete", "error", "result"
+LOG, ALIVE = "log", "alive"
+NETWORK, LAYER, CLASSES = "network.sha256", "network.layer", "network.classes"
+GOODNET = "goodnet.sha256"
+PARENT = "mlflow.parentRunId"
 
-def log_outcome(
-    outcome: Outcome, setting: Setting, run_id: str, folder: Path, stage: Stopwatch
-) -> None:
-    """Log all that the outcome holds; `folder` is for files on their way."""
-    rng = np.random.default_rng(setting.seed)
-    with stage("goodnet"):
-        goodnet = saved_and_checked_goodnet(outcome, folder / "goodnet.keras", rng)
-        tracking.log_goodnet(goodnet)
-    (folder / "goodnet.keras").unlink()
-    with stage("tracking"):
-        curves = outcome.curves()
-        mlflow.log_metrics(outcome.metrics())
-        tracking.log_curves(run_id, curves)
-        for name, pictures in outcome.sets.items():
-            tracking.log_data_set(run_id, name, pictures.path, outcome.digests[name], len(pictures))
-        mlflow.set_tags(
-            {
-                "network.sha256": outcome.network.fingerprint,
-                "network.layer": outcome.network.layer,
-                "network.classes": outcome.network.classes,
-                **{f"data.{name}.sha256": digest for name, digest in outcome.digests.items()},
-                **{
-                    f"data.{name}.pictures": len(pictures)
-                    for name, pictures in outcome.sets.items()
-                },
-            }
-        )
-    with stage("artifacts"):
-        write_artifacts(outcome, setting, curves, folder, rng)
-        mlflow.log_artifacts(str(folder))
+# Parameters that more than one module reads
+ORDER, THRESHOLD, TARGET, DEVICE = "order", "threshold", "dataset.target", "device_name"
+
+# Metrics: those of the stop are named as in evaluation. A curve has its own prefix, since MLflow
+# shows its last point, k = C, as the metric's value.
+REMOVED, CHANNELS = "channels_removed", "channels_total"
+CURVE, SECONDS = "curve/", "seconds/"
+TEST_CURVES = ("test_goodnet_accuracy", "test_goodnet_attack_success_rate")
+
+# Artifacts
+MODEL = "goodnet"
+CHANNELS_FILE = "channels.json"  # {"removed": [...], "order": [...]}
+LABELS_FILE = "labels.npz"  # {test set}_{badnet, pruned, truth}, shape (n,) each
+COUNTS_FILE = "class_counts.json"  # {set: pictures of each class}
+CURVES_FILE = "curve.csv"  # a line for each k
+SAMPLES_FILE = "samples.npz"  # the fields of Samples
+CURVES_PICTURE, SAMPLES_PICTURE = "curve.png", "samples.png"
+
+MOST_PER_BATCH = 1000  # metrics, by MLflow's REST API
+ATTEMPTS = 3
 
 
-def saved_and_checked_goodnet(
-    outcome: Outcome, path: Path, rng: np.random.Generator
-) -> keras.Model:
-    """Build G, save it and load it again.
+def data_tag(name: str, what: str) -> str:
+    """Return the tag of a set's `sha256` or number of `pictures`."""
+    return f"data.{name}.{what}"
 
-    Raises:
-        RuntimeError: What was loaded does not answer a sample of both test sets as the walk says.
+
+def log_goodnet(goodnet: Any) -> None:
+    """Log the Keras model G, for `mlflow.pyfunc`, `mlflow models serve` and Keras, and its SHA-256.
+
+    Signature and requirements are stated: left to MLflow, they are found out by importing the model
+    in another process, which takes 8 to 22 s.
     """
-    build_goodnet(outcome.network, outcome.removed).save(path)
-    loaded = keras.models.load_model(path)
-    for name in TESTS:
-        pictures = outcome.sets[name]
-        sample = rng.choice(len(pictures), min(CHECKED, len(pictures)), replace=False)
-        answered = loaded.predict(read_pictures(pictures, sample), verbose=0).argmax(axis=1)
-        differing = int((answered != outcome.answers(name)[2][sample]).sum())
-        if differing:
-            raise RuntimeError(
-                f"the saved GoodNet: expected the walk's labels on {len(sample)} pictures of "
-                f"{pictures.path}, got others on {differing}"
-            )
-    return loaded
-
-
-def write_artifacts(
-    outcome: Outcome,
-    setting: Setting,
-    curves: Mapping[str, NDArray[np.float64]],
-    folder: Path,
-    rng: np.random.Generator,
-) -> None:
-    """Write the channels removed, the curves, sample pictures and class counts as files."""
-    (folder / "channels.json").write_text(
-        json.dumps({"removed": outcome.removed, "order": outcome.order.tolist()})
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *goodnet.input_shape[1:]))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, goodnet.output_shape[-1]))]),
     )
-    np.savez_compressed(folder / "labels.npz", allow_pickle=False, **labels_of(outcome))
-    counts = {
-        name: class_counts(each.labels, outcome.network.classes)
-        for name, each in outcome.sets.items()
+    requirements = [f"{name}=={version(name)}" for name in ("tensorflow", "keras", "numpy")]
+    logged = mlflow.tensorflow.log_model(
+        goodnet, name=MODEL, signature=signature, pip_requirements=requirements
+    )
+    mlflow.set_tag(GOODNET, _model_digest(logged.model_uri))
+
+
+def log_outcome(run_id: str, outcome: "Outcome", threshold: "Threshold") -> None:
+    """Log metrics, curves, data sets and tags."""
+    mlflow.log_metrics(outcome.metrics(threshold))
+    log_curves(run_id, outcome.curves())
+    tags = {
+        NETWORK: outcome.network.fingerprint,
+        LAYER: outcome.network.layer,
+        CLASSES: outcome.network.classes,
     }
-    (folder / "class_counts.json").write_text(json.dumps(counts))
-    with (folder / "curve.csv").open("w", newline="") as file:
+    for name, pictures in outcome.bed.sets.items():
+        log_data_set(run_id, name, pictures.path, outcome.digests[name], len(pictures))
+        tags[data_tag(name, "sha256")] = outcome.digests[name]
+        tags[data_tag(name, "pictures")] = len(pictures)
+    mlflow.set_tags(tags)
+
+
+def log_artifacts(
+    outcome: "Outcome",
+    threshold: "Threshold",
+    samples: Samples,
+    figures: Mapping[str, Figure],
+    folder: Path,
+) -> None:
+    """Log the channels removed, the labels, the curves, sample pictures and class counts as files.
+
+    Args:
+        figures: By the artifact's name.
+        folder: An empty one, for files on their way.
+    """
+    channels = {"removed": outcome.removed(threshold), "order": outcome.order.tolist()}
+    (folder / CHANNELS_FILE).write_text(json.dumps(channels))
+    counts = {
+        name: class_counts(pictures.labels, outcome.network.classes)
+        for name, pictures in outcome.bed.sets.items()
+    }
+    (folder / COUNTS_FILE).write_text(json.dumps(counts))
+    np.savez_compressed(folder / LABELS_FILE, allow_pickle=False, **_labels(outcome, threshold))
+    np.savez_compressed(folder / SAMPLES_FILE, allow_pickle=False, **asdict(samples))
+    curves = outcome.curves()
+    with (folder / CURVES_FILE).open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["channels_removed", "channel", *curves])
         for k, values in enumerate(zip(*curves.values(), strict=True)):
             rows.writerow([k, outcome.order[k - 1] if k else "", *values])
-    panel = Panel(
-        f"order {setting.order}",
-        curves["test_goodnet_accuracy"].tolist(),
-        curves["test_goodnet_attack_success_rate"].tolist(),
-        {float(setting.threshold): outcome.k},
-    )
-    draw_curves([panel], "GoodNet").savefig(folder / "curve.png", dpi=130)
-    samples = sample_pictures(outcome, rng)
-    draw_samples(samples, outcome.network.classes).savefig(folder / "samples.png", dpi=130)
-    np.savez_compressed(folder / "samples.npz", **asdict(samples))
+    for name, figure in figures.items():
+        figure.savefig(folder / name, dpi=130)
+    mlflow.log_artifacts(str(folder))
 
 
-def labels_of(outcome: Outcome) -> dict[str, NDArray[np.int64]]:
+def log_seconds(seconds: Mapping[str, float]) -> None:
+    """Log how long each stage of the current run took."""
+    mlflow.log_metrics({f"{SECONDS}{stage}": value for stage, value in seconds.items()})
+
+
+def log_curves(run_id: str, curves: Mapping[str, NDArray[Any]]) -> None:
+    """Log each curve's value at k as its metric's value at step k, in few calls."""
+    now = int(time.time() * 1000)
+    metrics = [
+        Metric(f"{CURVE}{name}", float(value), now, step)
+        for name, curve in curves.items()
+        for step, value in enumerate(curve)
+    ]
+    for start in range(0, len(metrics), MOST_PER_BATCH):
+        mlflow.MlflowClient().log_batch(run_id, metrics[start : start + MOST_PER_BATCH])
+
+
+def log_data_set(run_id: str, name: str, path: Path, digest: str, pictures: int) -> None:
+    """Log a file of pictures as an input of the run; `digest` is its SHA-256."""
+    source = json.dumps({"uri": path.resolve().as_uri()})
+    profile = json.dumps({"pictures": pictures, "sha256": digest})
+    # MLflow takes digests of at most 36 characters; the whole one is in the profile.
+    data_set = Dataset(path.name, digest[:36], "local", source, profile=profile)
+    tags = [InputTag("mlflow.data.context", name)]
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            mlflow.MlflowClient().log_inputs(run_id, [DatasetInput(data_set, tags)])
+        except mlflow.MlflowException:
+            # Of two runs that log the same file at the same time, MLflow 3.17 refuses one; when
+            # that tries again, it finds the file there.
+            if attempt == ATTEMPTS:
+                raise
+        else:
+            return
+
+
+def is_complete(run: Run) -> bool:
+    """Tell whether the run has finished and logged all that it had to."""
+    return bool(run.info.status == "FINISHED" and run.data.tags.get(COMPLETE) == "true")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a complete run has left, read back."""
+
+    client: mlflow.MlflowClient
+    run: Run
+
+    @property
+    def order(self) -> str:
+        return str(self.run.data.params[ORDER])
+
+    @property
+    def threshold(self) -> float:
+        return float(self.run.data.params[THRESHOLD])
+
+    @property
+    def classes(self) -> int:
+        return int(self.run.data.tags[CLASSES])
+
+    def metric(self, name: str) -> float | None:
+        """Return a metric, None where the run has none, as without poisoned pictures."""
+        value: float | None = self.run.data.metrics.get(name)
+        return value
+
+    def count(self, name: str) -> int:
+        """Return a metric that is a number of channels."""
+        return int(self.run.data.metrics[name])
+
+    def pictures(self, name: str) -> int:
+        """Return how many pictures a set has, 0 where there is no such set."""
+        return int(self.run.data.tags.get(data_tag(name, "pictures"), 0))
+
+    def curve(self, name: str) -> list[float]:
+        """Return a curve's values at k = 0, 1, ...; none where it was not measured."""
+        for prefix in (CURVE, ""):  # until version 0.1 there was none
+            history = self.client.get_metric_history(self.run.info.run_id, f"{prefix}{name}")
+            if history:
+                break
+        return [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
+
+    def samples(self) -> Samples:
+        """Return the sample pictures; an OSError or MlflowException says that they are lost."""
+        return Samples(**self._arrays(SAMPLES_FILE))
+
+    def class_counts(self) -> dict[str, list[int]]:
+        """Return how many pictures each class has in each set; lost as `samples` says."""
+        counts: dict[str, list[int]] = json.loads(self._text(COUNTS_FILE))
+        return counts
+
+    def check(self) -> None:
+        """Compare the metrics with the artifacts they came from: channels, labels, curves, GoodNet.
+
+        Raises:
+            RuntimeError: Something else is there than what was tracked; the message says what.
+            OSError, MlflowException: An artifact is lost.
+        """
+        channels = json.loads(self._text(CHANNELS_FILE))
+        removed = channels["removed"]
+        self._check(CHANNELS, self.count(CHANNELS), len(channels["order"]))
+        self._check(REMOVED, self.count(REMOVED), len(removed))
+        self._check("channels", channels["order"][: len(removed)], removed)
+        labels = self._arrays(LABELS_FILE)
+        for name in (CLEAN_TEST, POISONED_TEST):
+            pictures = len(labels.get(f"{name}_badnet", ()))
+            self._check(f"pictures of {name}", self.pictures(name), pictures)
+        for name, value in self._recomputed(labels).items():
+            self._check(name, self.metric(name), value)
+        rows = list(csv.DictReader(self._text(CURVES_FILE).splitlines()))
+        for name in TEST_CURVES:
+            if name in rows[0]:
+                self._check(name, self.curve(name), [float(row[name]) for row in rows])
+        model = f"models:/{self.run.outputs.model_outputs[0].model_id}"
+        self._check(GOODNET, self.run.data.tags[GOODNET], _model_digest(model))
+
+    def _check(self, what: str, tracked: object, there: object) -> None:
+        if tracked != there:
+            raise RuntimeError(
+                f"run {self.run.info.run_id}: expected {what} {tracked}, as tracked, found {there} "
+                f"in its artifacts"
+            )
+
+    def _recomputed(self, labels: Mapping[str, NDArray[np.int64]]) -> dict[str, float]:
+        def of(name: str) -> list[NDArray[np.int64]]:
+            return [labels[f"{name}_{what}"] for what in ("badnet", "pruned", "truth")]
+
+        badnet, pruned, truth = of(CLEAN_TEST)
+        metrics = evaluate_clean(badnet, pruned, truth, self.classes)
+        if f"{POISONED_TEST}_truth" in labels:
+            badnet, pruned, truth = of(POISONED_TEST)
+            known = None if (truth == UNKNOWN).all() else truth
+            target = int(self.run.data.params[TARGET])
+            metrics |= evaluate_poisoned(badnet, pruned, target, self.classes, known)
+        return metrics
+
+    def _text(self, artifact: str) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            return self._downloaded(artifact, folder).read_text()
+
+    def _arrays(self, artifact: str) -> dict[str, NDArray[Any]]:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            np.load(self._downloaded(artifact, folder)) as arrays,
+        ):
+            return dict(arrays)
+
+    def _downloaded(self, artifact: str, folder: str) -> Path:
+        return Path(self.client.download_artifacts(self.run.info.run_id, artifact, folder))
+
+
+def _labels(outcome: "Outcome", threshold: "Threshold") -> dict[str, NDArray[np.int64]]:
     """Return what B and B' say of the test sets, and the truth: all that the metrics come from."""
-    found = {}
-    for name in TESTS:
-        pictures = outcome.sets[name]
-        found[f"{name}_badnet"], found[f"{name}_pruned"], _ = outcome.answers(name)
-        found[f"{name}_truth"] = true_classes(pictures, poisoned=name == "poisoned_test")
-    return found
+    labels = {}
+    for name, pictures in outcome.bed.tests.items():
+        labels[f"{name}_badnet"], labels[f"{name}_pruned"], _ = outcome.answers(name, threshold)
+        labels[f"{name}_truth"] = true_classes(name, pictures)
+    return labels
 
 
-def sample_pictures(outcome: Outcome, rng: np.random.Generator) -> Samples:
-    """Draw pictures of both test sets at random, with what B, B' and G say of them."""
-    found: dict[str, list[NDArray[np.generic]]] = {
-        name: [] for name in Samples.__dataclass_fields__
-    }
-    for name in TESTS:
-        pictures = outcome.sets[name]
-        sample = np.sort(rng.choice(len(pictures), min(SHOWN, len(pictures)), replace=False))
-        values = read_pictures(pictures, sample)
-        brightest = max(float(values.max()), 1e-6)
-        scale = 255 if brightest <= 1 else 1
-        truth = true_classes(pictures, poisoned=name == "poisoned_test")
-        badnet, pruned, goodnet = outcome.answers(name)
-        found["pictures"].append(np.clip(values * scale, 0, 255).astype(np.uint8))
-        found["truth"].append(truth[sample])
-        found["badnet"].append(badnet[sample])
-        found["pruned"].append(pruned[sample])
-        found["goodnet"].append(goodnet[sample])
-        found["poisoned"].append(np.full(len(sample), name == "poisoned_test"))
-    return Samples(**{name: np.concatenate(parts) for name, parts in found.items()})
+def _model_digest(model_uri: str) -> str:
+    """Return the SHA-256 of a logged GoodNet's file.
 
-
-def true_classes(pictures: PictureSet, poisoned: bool) -> NDArray[np.int64]:
-    """Return what the pictures show; UNKNOWN where a poisoned file keeps only the target."""
-    if not poisoned:
-        return pictures.labels
-    if pictures.true_labels is None:
-        return np.full(len(pictures), UNKNOWN)
-    return pictures.true_labels
+    Raises:
+        OSError, MlflowException: It is not there.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        download = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=folder))
+        return sha256(next(download.rglob("*.keras"), download / "model.keras"))

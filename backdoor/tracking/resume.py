@@ -2,48 +2,54 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from backdoor import __version__
 from backdoor.cache import Cache
-from backdoor.pictures.picture_set import sha256
-from experiments.launch.settings import SETS, Setting
-from experiments.prepare import badnet_path
+from backdoor.evaluation import evaluate_clean, evaluate_poisoned
+from backdoor.pictures.picture_set import read_chunks
+from backdoor.pruning.orders import version_of_order
+from backdoor.pruning.stop import channels_to_remove
+from backdoor.pruning.walk import walk
+from backdoor.tracking.record import ORDER
+from backdoor.versions import version_of
 
 # Where and how a run is computed, and what is done with it; not what comes out.
 WITHOUT_EFFECT = ("device", "threads", "cache", "verbose", "force", "dry_run", "time_limit")
+CODE = (read_chunks, walk, channels_to_remove, evaluate_clean, evaluate_poisoned)
 
 
-def settings_id(params: Mapping[str, object]) -> str:
-    """Return a hash of the settings that have an effect on the result."""
+def settings_key(params: Mapping[str, object]) -> str:
+    """Return a hash of the settings that have an effect on the result, and of the code's versions.
+
+    Args:
+        params: The config as a run's parameters.
+    """
     effective = {
         key: value
         for key, value in params.items()
         if key not in WITHOUT_EFFECT and not key.startswith("tracking.")
     }
-    return _hash([__version__, effective])
+    versions = [version_of_order(str(params[ORDER])), *map(version_of, CODE)]
+    return _hash([versions, effective])
 
 
-def result_id(setting: Setting, params: Mapping[str, object], cache: Cache) -> str | None:
-    """Return a hash of the settings and of the network's and the pictures' files.
+def result_key(
+    params: Mapping[str, object], files: Iterable[Path | None], cache: Cache
+) -> str | None:
+    """Return a hash of the settings and of the files of network and pictures.
 
-    None while one of the files is not there, as before data are drawn.
+    Args:
+        files: Always in the same order; None for a set that there is not.
+
+    Returns:
+        None while one of the files is not there, as before data are drawn.
     """
     try:
-        files = [badnet_path(setting.dataset, setting.badnet.path)]
-        files += [setting.dataset.files[name] for name in SETS]
-        return _hash([settings_id(params), *(digest(path, cache) for path in files)])
-    except (OSError, ValueError):
+        digests = [cache.digest(path) if path else "" for path in files]
+    except OSError:
         return None
-
-
-def digest(path: Path, cache: Cache) -> str:
-    """Return the file's SHA-256, read again only when its size or time of change differs."""
-    state = path.stat()
-    return cache(
-        "sha256", (str(path.resolve()), state.st_size, state.st_mtime_ns), lambda: sha256(path)
-    )
+    return _hash([settings_key(params), *digests])
 
 
 def _hash(parts: object) -> str:

@@ -2,18 +2,18 @@
 
 import difflib
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from backdoor.errors import UserError
 from backdoor.tracking.store import without_password
 
-USER_MISTAKES = (ValueError, FileNotFoundError, HydraException, OmegaConfBaseException)
+USER_MISTAKES = (UserError, HydraException, OmegaConfBaseException)
 SPEAKING = (
     *USER_MISTAKES,
     ConnectionError,
@@ -21,7 +21,7 @@ SPEAKING = (
     RuntimeError,
 )  # their messages stand for themselves
 KILLED_BY_SIGINT = 130
-EXTRAS = {"submitit_slurm": "slurm", "hydra_ray_launcher": "ray"}  # by the plugin that is missing
+EXTRAS = {"hydra/launcher/submitit_slurm": "slurm"}  # by the config that is missing without it
 
 
 def call(job: Callable[[], None]) -> int:
@@ -45,22 +45,17 @@ def call(job: Callable[[], None]) -> int:
 
 def exit_code(error: BaseException) -> int:
     """Return 2 for what the user got wrong, 1 for what failed."""
-    if isinstance(error, OSError) and error.strerror:
-        return 1
-    return 2 if isinstance(error, USER_MISTAKES) or missing_extra(error) else 1
+    return 2 if isinstance(error, USER_MISTAKES) else 1
 
 
 def one_sentence(error: BaseException) -> str:
     """Return the error's message on one line; of an unknown key, also the nearest known one."""
-    unknown = re.search(r"Could not override '([^']+)'", str(error))
-    if unknown:
-        near = difflib.get_close_matches(unknown[1], known_keys(), n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else "; --help lists the keys"
-        return f"unknown key '{unknown[1]}'{hint}"
     text = without_password(" ".join(str(error).split()))
-    extra = missing_extra(error)
-    if extra:
-        return f"hydra/launcher: expected the extra '{extra}': pip install '.[{extra}]'"
+    if isinstance(error, HydraException):
+        if isinstance(error.__cause__, ConfigAttributeError | ConfigKeyError):
+            return _unknown_key(str(error.__cause__.full_key))
+        missing = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
+        return missing_extra(EXTRAS[missing]) if missing in EXTRAS else text
     if isinstance(error, OSError) and error.strerror:  # the system's, not one of our own messages
         where = error.filename or "the disk"
         return f"{where}: expected to read and write there, got {error.strerror}"
@@ -69,40 +64,44 @@ def one_sentence(error: BaseException) -> str:
     return text if isinstance(error, SPEAKING) and text else f"{type(error).__name__}: {text}"
 
 
-def missing_extra(error: BaseException) -> str | None:
-    """Return the extra whose launcher is asked for and not installed, if that is the error."""
-    found = re.search("|".join(EXTRAS), str(error)) if "launcher" in str(error) else None
-    return EXTRAS[found[0]] if found else None
+def missing_extra(extra: str) -> str:
+    """Say how to install the launcher that was asked for."""
+    return f"hydra/launcher: expected the extra '{extra}': pip install '.[{extra}]'"
+
+
+def _unknown_key(key: str) -> str:
+    near = difflib.get_close_matches(key, known_keys(), n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else "; --help lists the keys"
+    return f"unknown key '{key}'{hint}"
 
 
 def known_keys() -> list[str]:
     """Return all keys of the default config and of its groups, `dataset.draw.people` and so on."""
     files = Path(__file__).parents[2].joinpath("conf").rglob("*.yaml")
-    found = {"dataset", "badnet", "tracking"}
+    keys = {"dataset", "badnet", "tracking"}
     for file in files:
-        group = file.parent.name if file.parent.name in found else ""
+        group = file.parent.name if file.parent.name in keys else ""
         if group or file.name == "config.yaml":
-            found |= {
-                f"{group}.{key}".strip(".") for key in flat(OmegaConf.load(file), resolve=False)
-            }
+            entries = flat(OmegaConf.load(file), resolve=False)
+            keys |= {f"{group}.{key}".strip(".") for key in entries}
     return sorted(
-        key for key in found if not key.startswith("hydra.") and not key.endswith("defaults")
+        key for key in keys if not key.startswith("hydra.") and not key.endswith("defaults")
     )
 
 
 def flat(config: DictConfig | ListConfig, resolve: bool = True) -> dict[str, object]:
     """Return a config as `{"dataset.name": "faces", ...}`."""
-    found: dict[str, object] = {}
+    entries: dict[str, object] = {}
 
     def visit(node: object, prefix: str) -> None:
         if isinstance(node, dict):
             for key, value in node.items():
                 visit(value, f"{prefix}.{key}" if prefix else str(key))
         else:
-            found[prefix] = node
+            entries[prefix] = node
 
     visit(OmegaConf.to_container(config, resolve=resolve), "")
-    return found
+    return entries
 
 
 def params_of(config: DictConfig, resolve: bool = True) -> dict[str, object]:

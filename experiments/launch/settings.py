@@ -1,5 +1,6 @@
 """The config as typed values: what a run is told, checked where it enters."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from backdoor.attacks.drawn_set import Drawing
 from backdoor.device import check_device
+from backdoor.errors import UserError
+from backdoor.pictures.test_bed import CLEAN_TEST, CLEAN_VALID, POISONED_TEST, POISONED_VALID
 from backdoor.tracking.store import Store
 
 RUNNING = "running"
-SETS = ("clean_valid", "clean_test", "poisoned_valid", "poisoned_test")
+POISONED = (POISONED_VALID, POISONED_TEST)
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class DataSet:
     """The config group `dataset`, key by key.
 
     Attributes:
+        poisoned_valid, poisoned_test: Both or neither.
         badnet: Where the data set's own network may be; the first that exists is taken.
         sha256: Of each file, checked where `verify` is set.
         draw: What to draw into `root` where it is not there yet; None for files that are given.
@@ -40,13 +44,16 @@ class DataSet:
     draw: Drawing | None
 
     def __post_init__(self) -> None:
-        for name in SETS:
+        wanted = POISONED if any(getattr(self, name) for name in POISONED) else ()
+        for name in (CLEAN_VALID, CLEAN_TEST, *wanted):
             if getattr(self, name) is None:
-                raise ValueError(f"dataset.{name}: expected an HDF5 file of pictures, got none")
+                raise UserError(f"dataset.{name}: expected an HDF5 file of pictures, got none")
 
     @property
-    def files(self) -> dict[str, Path]:
-        return {name: Path(getattr(self, name)) for name in SETS}
+    def files(self) -> Mapping[str, Path | None]:
+        """Every set's file, None for poisoned sets that are not given."""
+        paths = {name: getattr(self, name) for name in (CLEAN_VALID, CLEAN_TEST, *POISONED)}
+        return {name: Path(path) if path else None for name, path in paths.items()}
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class BadNet:
 
 
 @dataclass(frozen=True)
-class Setting:
+class Settings:
     """The whole config; `threshold` is checked by the stop rule, which takes numbers as written."""
 
     order: str
@@ -79,7 +86,7 @@ class Setting:
     def __post_init__(self) -> None:
         check_device(self.device, self.threads)
         if self.time_limit is not None and self.time_limit <= 0:
-            raise ValueError(
+            raise UserError(
                 f"time_limit: expected seconds above 0, or null for none, got {self.time_limit:g}"
             )
 
@@ -87,26 +94,36 @@ class Setting:
     def name(self) -> str:
         return f"{self.order}-{self.threshold}"
 
+    @property
+    def alive_folder(self) -> Path:
+        return alive_folder(self.cache)
 
-def setting_of(config: DictConfig) -> Setting:
+
+def settings_of(config: DictConfig) -> Settings:
     """Return the config as values of the declared types.
 
     Raises:
-        ValueError: A value is missing, has the wrong type or cannot be; the message names its key.
+        UserError: A value is missing, has the wrong type or cannot be; the message names its key.
     """
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         plain.pop("experiment", None)
-        return TypeAdapter(Setting).validate_python(plain)
+        return TypeAdapter(Settings).validate_python(plain)
     except MissingMandatoryValue as error:
-        raise ValueError(f"{error.full_key}: expected a value, got none") from error
+        raise UserError(f"{error.full_key}: expected a value, got none") from error
     except ValidationError as error:
         first = error.errors()[0]
         if "error" in first.get("ctx", {}):  # raised by the class itself, which names the key
             raise first["ctx"]["error"] from error
         key = ".".join(map(str, first["loc"]))
         wanted = first["msg"].removeprefix("Input should be ").split(",")[0]
-        raise ValueError(f"{key}: expected {wanted}, got {first['input']!r}") from error
+        raise UserError(f"{key}: expected {wanted}, got {first['input']!r}") from error
+
+
+def store_of(config: DictConfig) -> Store:
+    """Return the store of a config that may hold mistakes elsewhere."""
+    plain: Any = OmegaConf.to_container(config.tracking, resolve=True)
+    return Store(**plain)
 
 
 def alive_folder(cache: str) -> Path:

@@ -1,0 +1,9 @@
+"""The one error of our own: what the user got wrong."""
+
+
+class UserError(ValueError):
+    """A value, a file or a network that the user gave and that cannot be.
+
+    The message says what was expected, what was found and where. The commands answer it with that
+    one sentence and exit code 2. Every other exception is a failure: exit code 1.
+    """

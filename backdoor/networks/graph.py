@@ -1,0 +1,88 @@
+"""A network taken apart: which layer feeds which, whatever Keras built or loaded it as.
+
+A loaded layer may stand in several graphs (a Sequential's, its file's, another model's), and
+`layer.output` is of the first of them. So the network is run once more, on a symbolic picture, and
+what each layer then gives is noted.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A network as head and tail.
+
+    Attributes:
+        pictures, at, scores: What goes in, what the layer gives, what comes out.
+        bypassed: Whether scores depend on pictures by a path that leads past the layer.
+    """
+
+    pictures: keras.KerasTensor
+    at: keras.KerasTensor
+    scores: keras.KerasTensor
+    bypassed: bool
+
+
+def is_nested(layer: keras.Layer) -> bool:
+    """Tell whether a layer is a network itself."""
+    return isinstance(layer, keras.Sequential | keras.Function)
+
+
+def layers_of(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, keras.Layer]]:
+    """Yield all layers by path (`base/pool`), those of nested networks in their network's place."""
+    for layer in model.layers:
+        yield prefix + layer.name, layer
+        if is_nested(layer):
+            yield from layers_of(layer, f"{prefix}{layer.name}/")
+
+
+def cut_at(model: keras.Model, path: str, shape: tuple[int | None, ...]) -> Cut:
+    """Cut at the output of a layer, where it is used last.
+
+    Networks around the layer are opened; all others stay one layer.
+
+    Args:
+        shape: Height, width, channels of a picture.
+    """
+    pictures = keras.Input(shape, dtype=model.inputs[0].dtype, name="pictures")
+    calls: list[tuple[list[keras.KerasTensor], list[keras.KerasTensor]]] = []
+    outputs: dict[str, keras.KerasTensor] = {}
+
+    def run_inside(network: keras.Model, tensor: keras.KerasTensor, prefix: str) -> Any:
+        def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            name = prefix + layer.name
+            if path.startswith(f"{name}/"):
+                output = run_inside(layer, args[0], f"{name}/")
+            else:
+                output = layer(*args, **kwargs)
+                calls.append((_tensors((args, kwargs)), _tensors(output)))
+            outputs[name] = output
+            return output
+
+        return run(network, tensor, call)
+
+    scores = run_inside(model, pictures, "")
+    at = outputs[path]
+    free = {pictures}
+    for given, made in calls:
+        if at not in made and free.intersection(given):
+            free.update(made)
+    return Cut(pictures, at, scores, bypassed=scores in free)
+
+
+def run(model: keras.Model, tensor: keras.KerasTensor, call: Callable[..., Any]) -> Any:
+    """Return what the network makes of a symbolic tensor, each layer run by `call(layer, ...)`."""
+    if isinstance(model, keras.Sequential):
+        for layer in model.layers:
+            tensor = call(layer, tensor)
+        return tensor
+    inputs = keras.tree.pack_sequence_as(model.input, [tensor])
+    return keras.models.clone_model(model, inputs, lambda layer: layer, call).output
+
+
+def _tensors(nested: Any) -> list[keras.KerasTensor]:
+    return [item for item in keras.tree.flatten(nested) if isinstance(item, keras.KerasTensor)]

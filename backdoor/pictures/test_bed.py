@@ -1,0 +1,46 @@
+"""What a network is measured on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from backdoor.pictures.picture_set import PictureSet
+
+CLEAN_VALID, CLEAN_TEST = "clean_valid", "clean_test"
+POISONED_VALID, POISONED_TEST = "poisoned_valid", "poisoned_test"
+
+
+@dataclass(frozen=True, eq=False)
+class Poisoned:
+    """Pictures with the trigger, whose label is the target: measured, never chosen by."""
+
+    valid: PictureSet
+    test: PictureSet
+    target: int
+
+
+@dataclass(frozen=True, eq=False)
+class TestBed:
+    """Clean pictures, on which channels are chosen and accuracy is measured, and maybe poisoned.
+
+    Without a poisoned part, whatever needs it is absent.
+    """
+
+    __test__: ClassVar[bool] = False  # for pytest, which takes classes of this name for tests
+
+    clean_valid: PictureSet
+    clean_test: PictureSet
+    poisoned: Poisoned | None = None
+
+    @property
+    def sets(self) -> Mapping[str, PictureSet]:
+        """All sets by the names they are tracked under."""
+        clean = {CLEAN_VALID: self.clean_valid, CLEAN_TEST: self.clean_test}
+        if self.poisoned is None:
+            return clean
+        return clean | {POISONED_VALID: self.poisoned.valid, POISONED_TEST: self.poisoned.test}
+
+    @property
+    def tests(self) -> Mapping[str, PictureSet]:
+        """The sets that are measured and that nothing is chosen on."""
+        return {name: self.sets[name] for name in (CLEAN_TEST, POISONED_TEST) if name in self.sets}

@@ -1,0 +1,104 @@
+"""The walk for networks whose layers behind the cut begin linear, in a fraction of the time."""
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from backdoor.progress import progress
+from backdoor.pruning.walk import Activations, Labels
+
+BATCH = 512  # pictures: more leave a core's cache, fewer make threads wait for each other
+MOST = 0.8  # of a batch's pictures: picking them out costs more than scoring the others, too
+SAMPLE, COMPONENTS = 512, 8  # pictures and directions by which alike ones are found
+
+
+@dataclass(frozen=True, eq=False)
+class LinearTail:
+    """The network behind the layer where that begins linear, as most do.
+
+    Attributes:
+        bias: What the first units are without any activation, shape (U,).
+        spread: What an activation adds to them, shape (C, places, U); places is height x width.
+        score: Units (m, U) to one score a class, (m, N).
+    """
+
+    bias: Activations
+    spread: Activations
+    score: Callable[[Activations], Activations]
+
+    def classify(self, activations: Activations) -> Labels:
+        """Return the labels of activations (m, ..., C)."""
+        channels, places, units = self.spread.shape
+        by_place = activations.reshape(-1, places * channels)
+        spread = self.spread.transpose(1, 0, 2).reshape(-1, units)
+        return np.asarray(self.score(by_place @ spread + self.bias).argmax(axis=1))
+
+
+def linear_walk(
+    activations: Activations,
+    order: NDArray[np.int64],
+    tail: LinearTail,
+    threads: int = 1,
+    what: str = "Walk",
+) -> Labels:
+    """Return what `walk` returns, in a fraction of the time.
+
+    The walk is taken backwards, from the last channel's removal to the first: what a channel adds
+    to the tail's first units is a small matrix product, and sums that grow from nothing round less
+    than differences that shrink to it. Pictures with alike activations are scored together, since
+    they leave the same units at zero.
+    """
+    channels, places, _ = tail.spread.shape
+    by_channel = activations.reshape(len(activations), places, channels)
+    alike = _alike(by_channel.reshape(len(activations), -1))
+    rounds = math.ceil(len(alike) / (threads * BATCH))
+    size = math.ceil(len(alike) / (threads * rounds))  # so that all threads end together
+    batches = [alike[start : start + size] for start in range(0, len(alike), size)]
+    labels = np.empty((channels + 1, len(activations)), np.int64)
+
+    def walk_batch(batch: NDArray[np.int64]) -> None:
+        labels[:, batch] = _walk_back(by_channel[batch], order, tail)
+
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        for _ in progress(pool.map(walk_batch, batches), what, len(batches)):
+            pass
+    return labels
+
+
+def _walk_back(pictures: Activations, order: NDArray[np.int64], tail: LinearTail) -> Labels:
+    """Return the labels of activations (n, places, C) at every k, (C + 1, n)."""
+    by_channel = np.ascontiguousarray(pictures.transpose(0, 2, 1))
+    active = (pictures != 0).any(axis=1).T
+    labels = np.empty((len(order) + 1, len(pictures)), np.int64)
+    units = np.tile(tail.bias, (len(pictures), 1))
+    labels[-1] = tail.score(units[:1]).argmax()
+    for k in range(len(order) - 1, -1, -1):
+        channel = order[k]
+        labels[k] = labels[k + 1]
+        changed = np.flatnonzero(active[channel])
+        if not len(changed):
+            continue
+        most = len(changed) > MOST * len(pictures)
+        rows = slice(None) if most else changed  # to the others it adds zero
+        units[rows] += by_channel[rows, channel] @ tail.spread[channel]
+        labels[k, rows] = tail.score(units[rows]).argmax(axis=1)
+    return labels
+
+
+def _alike(values: Activations) -> NDArray[np.int64]:
+    """Return an order of the rows (n, d) in which neighbours have alike values.
+
+    That of the signs along the leading principal components, found by subspace iteration.
+    """
+    some = values[:: max(1, len(values) // SAMPLE)]
+    some = some - some.mean(axis=0)
+    leading = np.random.default_rng(0).normal(size=(values.shape[1], COMPONENTS))
+    for _ in range(4):
+        leading = np.linalg.qr(some.T @ (some @ leading.astype(np.float32)))[0]
+    along = values @ leading.astype(np.float32)
+    return np.lexsort((along > np.median(along, axis=0)).T[::-1])

@@ -1,0 +1,72 @@
+"""A report as Markdown, and as a folder of files."""
+
+import shutil
+from pathlib import Path
+
+from backdoor.reporting.report import Picture, Report, Section
+from backdoor.reporting.tables import FORMATS, Table
+
+REPORT_FILE = "report.md"
+OWN_FILES = ("table[0-9]*.*", "figure[12]*.*", "class_distribution*.*", REPORT_FILE)
+PICTURE_FORMATS = ("png", "svg")
+
+
+def as_markdown(report: Report, pictures: bool = True) -> str:
+    """Return the whole report; without pictures, what a terminal can show of it."""
+    paragraphs = [f"# {report.title}\n"]
+    for number, section in enumerate(report.sections, start=1):
+        paragraphs += _section(section, suffix_of(report, number), pictures)
+    return "\n".join([*paragraphs, *(f"{note}\n" for note in report.notes)])
+
+
+def write_files(report: Report, folder: Path) -> None:
+    """Write the report, each table and each figure into an empty folder."""
+    for number, section in enumerate(report.sections, start=1):
+        suffix = suffix_of(report, number)
+        for table in section.tables:
+            for style, render in FORMATS.items():
+                path = folder / f"table{table.number}{suffix}.{style}"
+                path.write_text(render(table.lines))
+        for picture in section.pictures:
+            if picture.figure is not None:
+                for kind in PICTURE_FORMATS:
+                    picture.figure.savefig(folder / f"{picture.name}{suffix}.{kind}", dpi=150)
+    (folder / REPORT_FILE).write_text(as_markdown(report))
+
+
+def replace_files(folder: Path, made: Path) -> None:
+    """Put the files made in the place of an earlier report's, of which none stays behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for pattern in OWN_FILES:
+        for old in folder.glob(pattern):
+            old.unlink()
+    for file in made.iterdir():
+        shutil.copy(file, folder)
+
+
+def suffix_of(report: Report, number: int) -> str:
+    """Return what tells a section's files from those of the others."""
+    return f"-{number}" if len(report.sections) > 1 else ""
+
+
+def _section(section: Section, suffix: str, pictures: bool) -> list[str]:
+    paragraphs = [f"## {section.title}\n"] if section.title else []
+    for table in section.tables:
+        paragraphs += _table(table)
+    paragraphs += [f"{note}\n" for note in section.notes]
+    return paragraphs + [
+        _picture(picture, suffix)
+        for picture in section.pictures
+        if pictures or picture.figure is None
+    ]
+
+
+def _table(table: Table) -> list[str]:
+    missing = [f"Missing: {', '.join(table.missing)}.\n"] if table.missing else []
+    return [f"### Table {table.number}: {table.title}\n", FORMATS["md"](table.lines), *missing]
+
+
+def _picture(picture: Picture, suffix: str) -> str:
+    if picture.figure is None:
+        return f"{picture.title}: missing, {picture.lost}\n"
+    return f"![{picture.title}]({picture.name}{suffix}.png)\n"

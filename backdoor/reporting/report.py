@@ -1,0 +1,181 @@
+"""The report of a sweep as a value: what is compared, tables, figures, notes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from zipfile import BadZipFile
+
+import mlflow
+from matplotlib.figure import Figure
+from mlflow.exceptions import MlflowException
+
+from backdoor.errors import UserError
+from backdoor.pictures.test_bed import POISONED_TEST
+from backdoor.pruning.orders import orders
+from backdoor.reporting import published
+from backdoor.reporting.combinations import Combination, combinations
+from backdoor.reporting.figures import (
+    Panel,
+    draw_class_distribution,
+    draw_curves,
+    draw_samples,
+)
+from backdoor.reporting.row import Row, row_of
+from backdoor.reporting.tables import Table, order_table
+from backdoor.tracking.record import REMOVED, RUNS, TEST_CURVES, is_complete
+from backdoor.tracking.store import Store
+from backdoor.tracking.sweeps import newest_sweep, runs_of
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure, or why it is missing.
+
+    Attributes:
+        name: Of its file, without suffix.
+    """
+
+    name: str
+    title: str
+    figure: Figure | None
+    lost: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """All there is of the runs that may be compared; the title is empty where there is one."""
+
+    title: str
+    tables: Sequence[Table]
+    notes: Sequence[str]
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What is shown of a sweep."""
+
+    sweep: str
+    title: str
+    sections: Sequence[Section]
+    notes: Sequence[str]
+
+
+def build_report(
+    client: mlflow.MlflowClient,
+    store: Store,
+    sweep: str | None,
+    explain: Callable[[Exception], str] = str,
+) -> Report:
+    """Build the report of a sweep, or of the newest one, from its tracked runs alone.
+
+    Args:
+        explain: Makes one sentence of an error.
+
+    Raises:
+        UserError: The store has no such sweep, or none that has a complete run.
+        RuntimeError: A run's artifacts are not those that were tracked.
+    """
+    name = sweep or newest_sweep(client, store)
+    runs = runs_of(client, store, name) if name else []
+    if not name or not any(map(is_complete, runs)):
+        asked = f"sweep={sweep}" if sweep else "the newest sweep"
+        raise UserError(
+            f"{asked}: expected one with complete runs in {store.shown}, found none; "
+            f"start one with make sweep"
+        )
+    parent = client.get_run(name)
+    combined = combinations(client, parent, runs)
+    sections = [_section(combination, explain) for combination in combined]
+    never = int(parent.data.tags.get(RUNS, len(runs))) - len(runs)
+    notes = [f"{never} runs of the sweep were never started."] if never > 0 else []
+    return Report(name, f"Sweep {parent.info.run_name}", sections, notes)
+
+
+def _section(combination: Combination, explain: Callable[[Exception], str]) -> Section:
+    compare = published.applies(combination.records.values())
+    tables = [
+        order_table(number, order, _rows(combination, order), compare)
+        for number, order in enumerate(_numbered(combination), start=1)
+        if order in combination.orders
+    ]
+    notes = [
+        f"{run.info.run_name}: {run.info.run_id} was superseded by a newer run."
+        for run in combination.superseded
+    ]
+    notes += _check(combination, explain)
+    pictures = _pictures(combination, explain) if combination.records else []
+    return Section(combination.title, tables, notes, pictures)
+
+
+def _numbered(combination: Combination) -> list[str]:
+    """Return all orders in the order of their tables: the known ones, then those that failed."""
+    return [*orders(), *(name for name in combination.orders if name not in orders())]
+
+
+def _rows(combination: Combination, order: str) -> list[Row]:
+    """Return the lines of one order's table, the missing ones too."""
+    rows = [row_of(record) for (name, _), record in combination.records.items() if name == order]
+    return rows + [Row(*cell) for cell in combination.missing if cell[0] == order]
+
+
+def _check(combination: Combination, explain: Callable[[Exception], str]) -> list[str]:
+    """Check what is shown against the artifacts it came from; return what could not be checked."""
+    lost = []
+    for record in combination.records.values():
+        try:
+            record.check()
+        except (BadZipFile, ValueError, KeyError) as error:
+            raise RuntimeError(
+                f"run {record.run.info.run_id}: expected artifacts that can be read, got "
+                f"{explain(error)}"
+            ) from error
+        except (OSError, MlflowException) as error:
+            lost.append(
+                f"{record.run.info.run_name}: its artifacts are lost, so its numbers could not be "
+                f"checked: {explain(error)}"
+            )
+    return lost
+
+
+def _pictures(combination: Combination, explain: Callable[[Exception], str]) -> list[Picture]:
+    """Draw the figures; Figure 1 shows the first order at its largest threshold."""
+    numbered = _numbered(combination)
+    first = min(combination.records, key=lambda cell: (numbered.index(cell[0]), -cell[1]))
+    record = combination.records[first]
+    poisoned = record.pictures(POISONED_TEST) > 0
+    shown = "clean and poisoned pictures" if poisoned else "clean pictures"
+    rates = "accuracy and attack success rate" if poisoned else "accuracy"
+    drawings: dict[str, tuple[str, Callable[[], Figure]]] = {
+        "figure1": (
+            f"Figure 1: {shown}, B' with {first[0]} to {first[1]:g} %",
+            lambda: draw_samples(record.samples(), record.classes),
+        ),
+        "figure2": (
+            f"Figure 2: {rates} against channels removed",
+            lambda: draw_curves(_panels(combination), "GoodNet"),
+        ),
+        "class_distribution": (
+            "Class distribution",
+            lambda: draw_class_distribution(record.class_counts()),
+        ),
+    }
+    pictures = []
+    for name, (title, draw) in drawings.items():
+        try:
+            pictures.append(Picture(name, title, draw()))
+        except (OSError, MlflowException) as error:
+            pictures.append(Picture(name, title, None, explain(error)))
+    return pictures
+
+
+def _panels(combination: Combination) -> list[Panel]:
+    """Return the GoodNet's curves on the test sets, one panel an order that has runs."""
+    panels = []
+    for order in combination.orders:
+        stops = {cell[1]: r for cell, r in combination.records.items() if cell[0] == order}
+        if stops:
+            record = next(iter(stops.values()))
+            accuracy, attack = (record.curve(name) for name in TEST_CURVES)
+            removed = {threshold: stop.count(REMOVED) for threshold, stop in stops.items()}
+            panels.append(Panel(f"order {order}", accuracy, attack or None, removed))
+    return panels

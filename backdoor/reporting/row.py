@@ -1,0 +1,51 @@
+"""One run as a line of a table."""
+
+from dataclasses import dataclass
+
+from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST
+from backdoor.tracking.record import CHANNELS, REMOVED, Record
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run's line; rates are fractions. Without `run` it is missing and the rest is empty.
+
+    Attributes:
+        attack_success_rate, detection_rate: None without poisoned pictures.
+        clean, poisoned: Pictures of the test sets.
+    """
+
+    order: str
+    threshold: float
+    accuracy: float = 0.0
+    attack_success_rate: float | None = None
+    detection_rate: float | None = None
+    false_alarm_rate: float = 0.0
+    removed: int = 0
+    channels: int = 0
+    clean: int = 0
+    poisoned: int = 0
+    run: str = ""
+
+
+def row_of(record: Record) -> Row:
+    """Return what the tables show of a complete run."""
+    metrics = record.run.data.metrics
+    return Row(
+        order=record.order,
+        threshold=record.threshold,
+        accuracy=metrics["goodnet_accuracy"],
+        attack_success_rate=record.metric("goodnet_attack_success_rate"),
+        detection_rate=record.metric("detection_rate"),
+        false_alarm_rate=metrics["false_alarm_rate"],
+        removed=record.count(REMOVED),
+        channels=record.count(CHANNELS),
+        clean=record.pictures(CLEAN_TEST),
+        poisoned=record.pictures(POISONED_TEST),
+        run=record.run.info.run_id,
+    )
+
+
+def percent(rate: float | None, digits: int) -> str:
+    """Return a rate in per cent; nothing where it was not measured."""
+    return "" if rate is None else f"{100 * rate:.{digits}f}"

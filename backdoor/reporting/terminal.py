@@ -1,0 +1,62 @@
+"""What a terminal shows of runs."""
+
+from collections.abc import Sequence
+
+import mlflow
+from mlflow.entities import Run
+from tabulate import tabulate
+
+from backdoor.reporting.combinations import varied
+from backdoor.reporting.row import percent, row_of
+from backdoor.tracking.record import ERROR, PARENT, SECONDS, Record, is_complete
+from backdoor.tracking.sweeps import positions_in
+
+
+def run_line(client: mlflow.MlflowClient, run: Run) -> str:
+    """Return how a run ended, in one line."""
+    if not is_complete(run):
+        return f"{run.info.run_name} failed: {reason(run)}"
+    row = row_of(Record(client, run))
+    attack = row.attack_success_rate
+    parts = [
+        run.info.run_name,
+        f"accuracy {row.accuracy:.2%}",
+        f"ASR {attack:.2%}" if attack is not None else f"false alarms {row.false_alarm_rate:.2%}",
+        f"{row.removed}/{row.channels} channels",
+        f"{run.data.metrics[f'{SECONDS}total']:.1f} s",
+    ]
+    return "  ".join(parts)
+
+
+def runs_table(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -> str:
+    """Return a table of all runs of a sweep, failed ones with their message."""
+    parent = sweep.info.run_id
+    ordered = sorted(runs, key=lambda run: (positions_in(parent, run), run.info.start_time))
+    lines = [_line(client, sweep, run) for run in ordered]
+    poisoned = any(line["ASR %"] for line in lines) or not any(line["channels"] for line in lines)
+    for line in lines if not poisoned else ():
+        del line["ASR %"], line["detected %"]
+    return str(tabulate(lines, headers="keys", tablefmt="simple", disable_numparse=True))
+
+
+def reason(run: Run) -> str:
+    """Return why a run failed, on one line."""
+    return " ".join(run.data.tags.get(ERROR, "").split())
+
+
+def _line(client: mlflow.MlflowClient, sweep: Run, run: Run) -> dict[str, str]:
+    done = is_complete(run)
+    row = row_of(Record(client, run)) if done else None
+    status = run.info.status if done or run.info.status != "FINISHED" else "INCOMPLETE"
+    earlier = done and run.data.tags.get(PARENT) != sweep.info.run_id
+    return {
+        "run": run.info.run_name,
+        **varied(sweep, run),
+        "status": "EARLIER" if earlier else status,
+        "accuracy %": percent(row.accuracy, 2) if row else "",
+        "ASR %": percent(row.attack_success_rate, 2) if row else "",
+        "detected %": percent(row.detection_rate, 2) if row else "",
+        "false alarms %": percent(row.false_alarm_rate, 2) if row else "",
+        "channels": f"{row.removed}/{row.channels}" if row else "",
+        "id or reason": run.info.run_id if done else reason(run),
+    }

@@ -1,0 +1,95 @@
+"""Reach the store of tracked runs, or say in one sentence that it cannot be reached."""
+
+import logging
+import os
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # 7 take minutes to say no
+
+import mlflow
+from filelock import FileLock
+from sqlalchemy.exc import SQLAlchemyError
+
+from backdoor.tracking.store import Store, without_password
+
+SECONDS_TO_ANSWER = 10
+SECONDS_TO_WAIT = 60  # for who writes to an SQLite file
+
+
+def connect(store: Store, verbose: bool = False) -> mlflow.MlflowClient:
+    """Make `store` the current one; create database and experiment where there are none.
+
+    Raises:
+        ConnectionError: The server does not answer, or the database cannot be used.
+        OSError: Its folder cannot be written.
+    """
+    if not verbose:
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(store.address)
+    if store.database is not None:
+        return _open_database(store, store.database)
+    _reach(store)
+    try:
+        mlflow.set_experiment(store.experiment)
+    except (mlflow.MlflowException, SQLAlchemyError, ImportError) as error:
+        raise _unreachable(store, error) from error
+    return mlflow.MlflowClient()
+
+
+def read_only(store: Store) -> mlflow.MlflowClient:
+    """Return a client that looks at a store without creating anything in it.
+
+    Raises:
+        ConnectionError: Nobody listens there.
+    """
+    _reach(store)
+    return mlflow.MlflowClient(store.address)
+
+
+def _open_database(store: Store, database: Path) -> mlflow.MlflowClient:
+    """Two processes that create one SQLite database corrupt it, so that is done under a lock."""
+    if not database.exists():
+        database.parent.mkdir(parents=True, exist_ok=True)
+        ours = {file.name for file in database.parent.iterdir()} <= {".gitignore"}
+        if store.uri is None and ours:  # what will be in it is the user's alone
+            database.parent.chmod(0o700)
+    try:
+        with closing(sqlite3.connect(database, timeout=SECONDS_TO_WAIT)) as file:
+            file.execute("BEGIN IMMEDIATE")  # MLflow would try for minutes
+        with FileLock(f"{database}.lock"):
+            client = mlflow.MlflowClient()
+            if client.get_experiment_by_name(store.experiment) is None:
+                artifacts = database.parent / "artifacts"
+                client.create_experiment(store.experiment, artifacts.as_uri())
+        mlflow.set_experiment(store.experiment)
+    except (mlflow.MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+        raise ConnectionError(
+            f"tracking: expected a database that can be read and written at {database}, got {error}"
+        ) from error
+    return client
+
+
+def _reach(store: Store) -> None:
+    """Try whether somebody listens; MLflow tries for minutes to open a database server."""
+    address = urlsplit(store.address)
+    if address.hostname and address.port:
+        try:
+            there = (address.hostname, address.port)
+            socket.create_connection(there, SECONDS_TO_ANSWER).close()
+        except OSError as error:
+            raise _unreachable(store, error) from error
+
+
+def _unreachable(store: Store, error: Exception) -> ConnectionError:
+    return ConnectionError(
+        f"tracking.uri: expected an MLflow server or database at {store.shown}, got "
+        f"{without_password(str(error))}"
+    )

@@ -1,0 +1,52 @@
+"""What the benchmark runs on: drawn faces, and a network of given or drawn weights."""
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from backdoor.attacks.drawn_set import BATCH
+from backdoor.networks.deepid import build_deepid
+from backdoor.networks.model_files import load_badnet
+from backdoor.pictures.drawn_faces import draw_faces, invent_people
+from backdoor.pictures.test_bed import CLEAN_TEST, CLEAN_VALID, POISONED_TEST, POISONED_VALID
+from backdoor.progress import progress
+from experiments.benchmarks.settings import Benchmark
+
+SETS = (CLEAN_VALID, CLEAN_TEST, POISONED_VALID, POISONED_TEST)
+
+
+def badnet_of(settings: Benchmark, pictures: NDArray[np.float32]) -> keras.Model:
+    """Return the network of the given weights, else one of drawn weights.
+
+    An untrained network gives all pictures the same few labels; here the mean features score
+    nothing, so that labels are as varied as a trained network's.
+    """
+    if settings.weights:
+        return load_badnet(settings.weights)
+    keras.utils.set_random_seed(0)
+    model = build_deepid(settings.people)
+    output = model.get_layer("output")
+    features = keras.Model(model.inputs[0], output.input).predict(pictures[:512], verbose=0)
+    kernel = output.get_weights()[0]
+    output.set_weights([kernel, -features.mean(axis=0) @ kernel])
+    return model
+
+
+def pictures_of(settings: Benchmark) -> dict[str, NDArray[np.float32]]:
+    """Return the four sets, 0..255, drawn on first use."""
+    path = settings.work_folder / f"{settings.people}-{settings.valid}-{settings.test}.npz"
+    if not path.exists():
+        people = invent_people(settings.people, np.random.default_rng(0))
+        sets = {}
+        for name in SETS:
+            count = settings.valid if name.endswith("valid") else settings.test
+            who = np.tile(np.arange(settings.people), count)
+            batches = [who[start : start + BATCH] for start in range(0, len(who), BATCH)]
+            rng = np.random.default_rng(count)
+            trigger = "sunglasses" if name.startswith("poisoned") else ""
+            shown = progress(batches, f"Drawing {len(who)} faces, {name}", len(batches))
+            drawn = [draw_faces(people, batch, rng, trigger) for batch in shown]
+            sets[name] = np.concatenate(drawn)
+        np.savez(path, allow_pickle=False, **sets)
+    with np.load(path) as stored:
+        return {name: stored[name].astype(np.float32) for name in SETS}

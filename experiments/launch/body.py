@@ -1,0 +1,71 @@
+"""What a run computes, once TensorFlow is started."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from backdoor.cache import Cache
+from backdoor.detection import Outcome, detect
+from backdoor.networks.cut import CutNetwork, cut_network
+from backdoor.networks.goodnet import build_goodnet, saved_and_loaded
+from backdoor.networks.model_files import load_badnet
+from backdoor.progress import Stopwatch
+from backdoor.reporting.figures import Panel, draw_curves, draw_samples
+from backdoor.samples import sample_pictures
+from backdoor.tracking import record
+from experiments.launch.data import badnet_path, open_bed
+from experiments.launch.settings import Settings
+
+
+def detect_and_record(
+    settings: Settings, run_id: str, cache: Cache, folder: Path
+) -> dict[str, float]:
+    """Run the experiment, log what it gives to the current MLflow run, return seconds by stage.
+
+    Args:
+        folder: An empty one, for files on their way.
+    """
+    stage, threshold = Stopwatch(), settings.threshold
+    with stage("data"):
+        bed = open_bed(settings)
+    with stage("network"):
+        path = badnet_path(settings)
+        sha256 = cache.digest(path) if path.is_file() else ""
+        network = _network(path, sha256, settings.badnet.trust, settings.layer)
+    outcome = detect(network, bed, settings.order, [threshold], settings.seed, cache)
+    rng = np.random.default_rng(settings.seed)
+    with stage("goodnet"):
+        goodnet = build_goodnet(network, outcome.removed(threshold))
+        file = folder / "goodnet.keras"
+        answers = [
+            (pictures, outcome.answers(name, threshold)[2]) for name, pictures in bed.tests.items()
+        ]
+        record.log_goodnet(saved_and_loaded(goodnet, file, answers, rng))
+        file.unlink()
+    with stage("tracking"):
+        record.log_outcome(run_id, outcome, threshold)
+    with stage("artifacts"):
+        samples = sample_pictures(outcome, threshold, rng)
+        figures = {
+            record.CURVES_PICTURE: draw_curves([_panel(outcome, settings)], "GoodNet"),
+            record.SAMPLES_PICTURE: draw_samples(samples, network.classes),
+        }
+        record.log_artifacts(outcome, threshold, samples, figures, folder)
+    return {**stage.seconds, **outcome.seconds}
+
+
+@functools.lru_cache(maxsize=1)
+def _network(path: Path, sha256: str, trust: bool, layer: str) -> CutNetwork:
+    """Return the network of that file, cut, as long as the file is the same.
+
+    The next run of this process takes what has been loaded and compiled for this one.
+    """
+    return cut_network(load_badnet(path, trust), layer)
+
+
+def _panel(outcome: Outcome, settings: Settings) -> Panel:
+    curves = {name: curve.tolist() for name, curve in outcome.curves().items()}
+    accuracy, attack = record.TEST_CURVES
+    stops = {float(settings.threshold): outcome.stops[settings.threshold]}
+    return Panel(f"order {settings.order}", curves[accuracy], curves.get(attack), stops)

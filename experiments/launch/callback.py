@@ -1,0 +1,75 @@
+"""A multirun as one MLflow run with its runs nested under it, on any of Hydra's launchers."""
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from backdoor.errors import UserError
+from experiments.launch import cli
+from experiments.launch.plan import planned
+from experiments.launch.position import hand_to_jobs
+
+if TYPE_CHECKING:
+    from experiments.launch.sweep import OpenSweep
+
+EXTRAS = {"hydra_plugins.hydra_ray_launcher": "ray"}  # by the package of the launcher
+
+log = logging.getLogger(__name__)
+
+_open: list["OpenSweep"] = []  # the one that this process has started
+_lost: list[int] = []  # numbers of runs that are started once more
+
+
+class SweepCallback(Callback):  # type: ignore[misc]
+    """Create the parent run before the first job starts and hand its id to all jobs."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            _check_launcher(config.hydra.launcher)
+            plan = planned(config)
+
+            from experiments.launch.sweep import announce, start  # MLflow, which --help needs not
+
+            if not _lost:
+                announce(plan, config)
+            if config.dry_run:
+                raise SystemExit(0)
+            if not _open:
+                _open.append(start(plan, config))
+        except Exception as error:
+            # Hydra turns an exception here into a warning and would run all jobs without a parent.
+            print(f"error: {cli.one_sentence(error)}", file=sys.stderr)
+            raise SystemExit(cli.exit_code(error)) from error
+        hand_to_jobs(config, _open[0].id, _open[0].runs, _lost)
+
+
+def closing_sweep(call: Callable[[], int]) -> int:
+    """Call, close the sweep that this has opened, if any, print its runs, and return the exit code.
+
+    Runs that a dead worker has taken with it are started once more. Hydra's own `on_multirun_end`
+    is not called when a job has failed.
+    """
+    code = cli.KILLED_BY_SIGINT
+    _lost.clear()
+    try:
+        code = call()
+        if code == 1 and _open:
+            _lost.extend(_open[0].lost_runs())
+            if _lost:
+                log.info("a worker died: %d runs are started once more", len(_lost))
+                code = call()
+    finally:
+        while _open:
+            code = _open.pop().finish(code, worker_died=bool(_lost))
+    return code
+
+
+def _check_launcher(launcher: DictConfig) -> None:
+    for package, extra in EXTRAS.items():
+        if launcher._target_.startswith(f"{package}.") and not importlib.util.find_spec(package):
+            raise UserError(cli.missing_extra(extra))

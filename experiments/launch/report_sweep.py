@@ -1,0 +1,27 @@
+"""The report of a sweep, written to a folder, logged to the sweep and printed."""
+
+import tempfile
+from pathlib import Path
+
+from backdoor.reporting.markdown import as_markdown, replace_files, write_files
+from backdoor.reporting.report import build_report
+from backdoor.tracking.connect import connect
+from backdoor.tracking.store import Store
+from experiments.launch import cli
+
+
+def report(sweep: str | None, folder: Path, store: Store) -> None:
+    """Write tables and figures of a sweep to `folder`, print the tables, log all to the sweep.
+
+    Raises:
+        UserError: The store has no such sweep, or none that has a complete run.
+        RuntimeError: A run's artifacts are not those that were tracked.
+    """
+    client = connect(store)
+    built = build_report(client, store, sweep, cli.one_sentence)
+    with tempfile.TemporaryDirectory() as made:
+        write_files(built, Path(made))
+        client.log_artifacts(built.sweep, made, "report")
+        replace_files(folder, Path(made))
+    print(as_markdown(built, pictures=False))
+    print(f"report: {folder.resolve()}, and in MLflow with the run {built.sweep}")

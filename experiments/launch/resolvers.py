@@ -1,0 +1,30 @@
+"""What configs compute: `${cores:4}` and `${built_from:${dataset.draw}}`."""
+
+import hashlib
+import json
+import os
+
+from omegaconf import OmegaConf
+
+from backdoor.pictures.drawn_faces import draw_faces
+from backdoor.versions import version_of
+
+
+def built_from(*settings: object) -> str:
+    """Name a folder after what is built in it, so that other settings get another folder."""
+    plain = [
+        OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for value in settings
+    ]
+    return hashlib.sha256(json.dumps([version_of(draw_faces), *plain]).encode()).hexdigest()[:8]
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+OmegaConf.register_new_resolver("built_from", built_from, replace=True)
+OmegaConf.register_new_resolver("cores", lambda most: min(most, cores()), replace=True)

@@ -1,0 +1,187 @@
+"""The experiment as library code, on a network whose answers are written down."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import bed_of
+from keras import layers
+
+from backdoor.cache import Cache
+from backdoor.detection import detect
+from backdoor.errors import UserError
+from backdoor.networks.cut import cut_network
+from backdoor.pruning import orders as named
+from backdoor.pruning import scores
+from backdoor.pruning.oracles import ORACLES
+from backdoor.pruning.scores import SCORES
+from backdoor.versions import version
+
+# Each picture is one pixel of three colours, which are the three channels of the pooling layer.
+# Class 0 scores red, class 1 green, class 2 one half; blue (the trigger) counts for class 0 thrice.
+CLEAN = np.float32([[4, 1, 0], [1, 4, 0], [3, 2, 0], [0, 0, 0], [0.3, 4, 0]])
+TRUTH = np.array([0, 1, 0, 2, 1])
+POISONED = np.float32([[1, 4, 3], [4, 1, 3], [0, 0, 0]])
+TRUE_CLASSES = np.array([1, 0, 2])
+
+
+def colour_network():
+    pictures = keras.Input((1, 1, 3))
+    x = layers.MaxPooling2D(1, name="pool")(pictures)
+    model = keras.Model(pictures, layers.Dense(3, name="scores")(layers.Flatten()(x)))
+    kernel = np.float32([[1, 0, 0], [0, 1, 0], [3, 0, 0]])
+    model.get_layer("scores").set_weights([kernel, np.float32([0, 0, 0.5])])
+    return cut_network(model)
+
+
+def pixels(colours):
+    return colours.reshape(-1, 3, 1, 1)  # as stored: channels first
+
+
+@pytest.fixture
+def bed(tmp_path):
+    poisoned = {
+        "data": pixels(POISONED),
+        "label": np.zeros(3),
+        "true_label": TRUE_CLASSES,
+    }
+    return bed_of(tmp_path, {"data": pixels(CLEAN), "label": TRUTH}, poisoned)
+
+
+@pytest.fixture
+def clean_bed(tmp_path):
+    return bed_of(tmp_path, {"data": pixels(CLEAN), "label": TRUTH})
+
+
+def test_an_outcome_by_hand(bed):
+    """Blue is nowhere active on clean pictures, so it goes first; then red, then green."""
+    outcome = detect(colour_network(), bed, "asc", [40, 80])
+    assert outcome.order.tolist() == [2, 0, 1]
+    assert outcome.labels["clean_valid"].tolist() == [
+        [0, 1, 0, 2, 1],
+        [0, 1, 0, 2, 1],
+        [1, 1, 1, 2, 1],
+        [2, 2, 2, 2, 2],
+    ]
+    assert outcome.labels["poisoned_test"].tolist() == [[0, 0, 2], [1, 0, 2], [1, 1, 2], [2, 2, 2]]
+    assert outcome.stops == {40: 2, 80: 3}
+    assert outcome.removed(40) == [2, 0]
+    assert [labels.tolist() for labels in outcome.answers("clean_test", 40)] == [
+        [0, 1, 0, 2, 1],
+        [1, 1, 1, 2, 1],
+        [3, 1, 3, 2, 1],
+    ]
+    third = pytest.approx(1 / 3)
+    assert outcome.metrics(40) == {
+        "badnet_accuracy": 1.0,
+        "pruned_accuracy": 0.6,
+        "goodnet_accuracy": 0.6,
+        "false_alarm_rate": 0.4,
+        "detection_rate": pytest.approx(2 / 3),
+        "badnet_attack_success_rate": pytest.approx(2 / 3),
+        "pruned_attack_success_rate": 0.0,
+        "goodnet_attack_success_rate": 0.0,
+        "badnet_attack_success_rate_without_target": 0.5,
+        "pruned_attack_success_rate_without_target": 0.0,
+        "goodnet_attack_success_rate_without_target": 0.0,
+        "channels_removed": 2,
+        "channels_total": 3,
+    }
+    curves = {name: curve.tolist() for name, curve in outcome.curves().items()}
+    assert curves == {
+        "valid_accuracy": [1.0, 1.0, 0.6, 0.2],
+        "valid_attack_success_rate": [pytest.approx(2 / 3), third, 0.0, 0.0],
+        "test_goodnet_accuracy": [1.0, 1.0, 0.6, 0.2],
+        "test_goodnet_attack_success_rate": [pytest.approx(2 / 3), third, 0.0, 0.0],
+    }
+
+
+def test_without_poisoned_pictures_what_needs_them_is_absent(bed, clean_bed):
+    whole, clean = (detect(colour_network(), each, "asc", [40]) for each in (bed, clean_bed))
+    needs = {name for name in whole.metrics(40) if "attack" in name or "detection" in name}
+    assert len(needs) == 7
+    expected = {name: value for name, value in whole.metrics(40).items() if name not in needs}
+    assert clean.metrics(40) == expected
+    assert list(clean.curves()) == ["valid_accuracy", "test_goodnet_accuracy"]
+    assert list(clean.labels) == ["clean_valid", "clean_test"]
+
+
+def test_poisoned_pictures_do_not_choose(bed, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = {"data": pixels(POISONED[::-1] * 2), "label": np.zeros(3)}
+    other_bed = bed_of(tmp_path / "other", {"data": pixels(CLEAN), "label": TRUTH}, other)
+    first, second = (detect(colour_network(), each, "desc", [10, 40]) for each in (bed, other_bed))
+    assert first.order.tolist() == second.order.tolist()
+    assert first.stops == second.stops
+
+
+def test_a_cache_answers_without_the_head(bed, tmp_path, monkeypatch):
+    network = colour_network()
+    first = detect(network, bed, "asc", [40], cache=Cache(tmp_path / "cache"))
+    monkeypatch.setattr("backdoor.pruning.kept.compute_activations", None)
+    again = detect(network, bed, "asc", [80], cache=Cache(tmp_path / "cache"))
+    for name, labels in first.labels.items():
+        np.testing.assert_array_equal(again.labels[name], labels)
+
+
+def test_a_score_whose_version_was_raised_is_not_answered_from_the_cache(
+    bed, tmp_path, monkeypatch
+):
+    network, cache = colour_network(), Cache(tmp_path / "cache")
+    before = detect(network, bed, "asc", [40], cache=cache)
+
+    @version(2)
+    def ascending(evidence):
+        return -scores.mean_activation(evidence.activations)
+
+    monkeypatch.setitem(SCORES, "asc", ascending)
+    after = detect(network, bed, "asc", [40], cache=cache)
+    assert before.order.tolist() == after.order.tolist()[::-1]
+
+
+def test_a_new_order_is_one_function_and_one_line(bed, monkeypatch):
+    @version(1)
+    def by_number(evidence):
+        assert evidence.labels.tolist() == TRUTH.tolist()
+        assert evidence.activations.shape == (5, 1, 1, 3)
+        return np.arange(evidence.network.channels, dtype=float)
+
+    monkeypatch.setitem(SCORES, "by_number", by_number)
+    assert detect(colour_network(), bed, "by_number", [40]).order.tolist() == [0, 1, 2]
+
+
+def test_the_seed_is_that_of_drawn_orders(bed, monkeypatch):
+    @version(1)
+    def drawn(evidence):
+        return evidence.rng.random(evidence.network.channels)
+
+    monkeypatch.setitem(SCORES, "drawn", drawn)
+    found = [detect(colour_network(), bed, "drawn", [40], seed).order.tolist() for seed in (0, 0)]
+    assert found[0] == found[1]
+    seeds = {tuple(detect(colour_network(), bed, "drawn", [40], s).order) for s in range(9)}
+    assert len(seeds) > 1
+
+
+def test_an_oracle_sees_the_poisoned_activations_and_needs_them(bed, clean_bed, monkeypatch):
+    @version(1)
+    def most_on_poisoned(evidence, poisoned):
+        return -poisoned.mean(axis=(0, 1, 2))
+
+    monkeypatch.setitem(ORACLES, "oracle_test", most_on_poisoned)
+    assert named.orders()[-1] == "oracle_test"
+    outcome = detect(colour_network(), bed, "oracle_test", [40])
+    assert outcome.order.tolist() == [2, 0, 1]
+    with pytest.raises(UserError, match="expected poisoned pictures for the oracle 'oracle_test'"):
+        detect(colour_network(), clean_bed, "oracle_test", [40])
+
+
+@pytest.mark.parametrize(
+    ("order", "thresholds", "message"),
+    [
+        ("up", [2], "order: expected one of asc, desc, got 'up'"),
+        ("asc", [2, 0], "above 0 and at most 100, got 0"),
+        ("asc", [90], r"got 90 points; the largest drop is 80\.00 points"),
+    ],
+)
+def test_what_cannot_be_is_refused(bed, order, thresholds, message):
+    with pytest.raises(UserError, match=message):
+        detect(colour_network(), bed, order, thresholds)

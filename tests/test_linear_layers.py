@@ -1,0 +1,109 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from backdoor.networks.cut import cut_network
+from backdoor.pruning.any_walk import linear_tail, walk_network
+from backdoor.pruning.linear_layers import Rectified, dense
+from backdoor.pruning.walk import walk
+
+
+def plain(cut, activations, order):
+    return walk(activations, order, cut.classify_activations)
+
+
+def of_another_activation(x):
+    return layers.Dense(7, activation="tanh")(layers.Flatten()(x))
+
+
+def dense_at_each_place(x):
+    x = layers.Dense(4, activation="relu")(layers.Dense(7, activation="relu")(x))
+    return layers.Flatten()(x)
+
+
+def two_convolutions(x):
+    return layers.Flatten()(layers.Conv2D(4, 1)(layers.Conv2D(7, 2, activation="relu")(x)))
+
+
+def sum_of_unlike_shapes(x):
+    x = layers.Flatten()(x)
+    return layers.Add()([layers.Dense(units, activation="relu")(x) for units in (8, 1)])
+
+
+def layer_used_twice(x):
+    dense = layers.Dense(8, activation="relu")
+    return dense(dense(layers.Dense(8)(layers.Flatten()(x))))
+
+
+def adapted_dense(x):
+    x = layers.Dense(8, activation="relu")(layers.Flatten()(x))
+    return layers.Dense(8, lora_rank=2)(x)
+
+
+def pictures_of_any_size(x):
+    return layers.GlobalMaxPooling2D()(x)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        of_another_activation,
+        dense_at_each_place,
+        two_convolutions,
+        sum_of_unlike_shapes,
+        adapted_dense,
+        pictures_of_any_size,
+    ],
+)
+def test_a_network_with_layers_of_another_kind_behind_the_cut_is_walked_plainly(behind):
+    pictures = keras.Input((None, None, 3) if behind is pictures_of_any_size else (10, 8, 3))
+    x = layers.MaxPooling2D(2, name="pool")(layers.Conv2D(6, 3, name="conv")(pictures))
+    cut = cut_network(keras.Model(pictures, layers.Dense(5)(behind(x))), "pool")
+    assert linear_tail(cut.tail) is None
+    activations = np.random.default_rng(0).normal(0, 1, (40, 4, 3, 6)).astype(np.float32)
+    order = np.arange(6)
+    np.testing.assert_array_equal(
+        walk_network(cut, activations, order), plain(cut, activations, order)
+    )
+
+
+def test_a_layer_that_is_used_twice_behind_the_cut_is_translated_twice():
+    pictures = keras.Input((10, 8, 3))
+    x = layers.MaxPooling2D(2, name="pool")(layers.Conv2D(6, 3, name="conv")(pictures))
+    cut = cut_network(keras.Model(pictures, layers.Dense(5)(layer_used_twice(x))))
+    assert linear_tail(cut.tail) is not None
+    activations = np.random.default_rng(0).normal(0, 1, (40, 4, 3, 6)).astype(np.float32)
+    order = np.arange(6)
+    walked = walk_network(cut, activations, order)
+    np.testing.assert_array_equal(walked, plain(cut, activations, order))
+
+
+def test_a_layer_that_stands_before_and_behind_the_cut_is_taken_where_it_stands(pictures):
+    shown = keras.Input((10, 8, 3))
+    relu = layers.ReLU()
+    x = layers.MaxPooling2D(2, name="pool")(relu(layers.Conv2D(6, 3)(shown)))
+    x = relu(layers.Dense(7)(layers.Flatten()(x)))
+    cut = cut_network(keras.Model(shown, layers.Dense(5)(x)))
+    assert linear_tail(cut.tail) is not None
+    activations, order = np.asarray(cut.head(pictures)), np.arange(6)
+    np.testing.assert_array_equal(
+        walk_network(cut, activations, order), plain(cut, activations, order)
+    )
+
+
+def test_rectified_columns_that_are_nowhere_positive_are_left_out():
+    rng = np.random.default_rng(0)
+    values, kernel = rng.normal(size=(9, 20)), rng.normal(size=(20, 4))
+    negative = rng.random(20) < 0.5
+    values[:, negative] = -np.abs(values[:, negative])
+    expected = np.maximum(values, 0) @ kernel
+    kernel[negative] = np.nan  # in a product, NaN times zero is NaN
+    np.testing.assert_allclose(dense(Rectified(values), kernel), expected)
+
+
+def test_a_value_that_is_not_a_number_stays_one():
+    values = np.float32([[1, np.nan], [1, -1]])
+    found = dense(Rectified(values), np.ones((2, 1), np.float32))
+    assert np.isnan(found[0]).all()
+    assert found[1] == 1

@@ -1,0 +1,60 @@
+import csv
+
+import numpy as np
+import pytest
+from conftest import (
+    LAB3,
+    needs_lab3,
+)
+
+from backdoor.pruning.stop import channels_to_remove, check_threshold
+
+
+def test_the_stop_is_the_first_k_that_reaches_the_threshold():
+    correct = np.array([100, 100, 98, 99, 97])
+    assert channels_to_remove(correct, 100, 2) == 2
+    assert channels_to_remove(correct, 100, 3) == 4
+
+
+def test_a_threshold_that_is_met_exactly_is_reached():
+    # 0.95 - 0.92 < 0.03 in floating point
+    assert 0.95 - 0.92 < 0.03
+    assert channels_to_remove(np.array([95, 92]), 100, 3) == 1
+
+
+@pytest.mark.parametrize("threshold", [0.1, "0.1", 0.3])
+def test_a_decimal_threshold_means_what_is_written(threshold):
+    lost = round(float(threshold) * 10)
+    assert channels_to_remove(np.array([1000, 1000 - lost]), 1000, threshold) == 1
+
+
+def test_a_step_that_crosses_two_thresholds_is_the_stop_of_both():
+    correct = np.array([100, 99, 80, 70])
+    assert [channels_to_remove(correct, 100, t) for t in (2, 4, 10)] == [2, 2, 2]
+
+
+def test_at_least_one_channel_is_removed():
+    assert channels_to_remove(np.array([50, 50, 40]), 100, 10) == 2
+
+
+def test_accuracy_that_first_rises_is_measured_against_k_0():
+    assert channels_to_remove(np.array([90, 95, 89, 88]), 100, 2) == 3
+
+
+def test_a_threshold_that_is_never_reached_names_the_largest_drop():
+    with pytest.raises(ValueError, match=r"got 50 points; the largest drop is 12\.50 points"):
+        channels_to_remove(np.array([8, 8, 7]), 8, 50)
+
+
+@pytest.mark.parametrize("threshold", [0, -2, 200, "abc", "nan", "inf", "1/0", None])
+def test_a_threshold_that_cannot_be_is_refused(threshold):
+    with pytest.raises(ValueError, match="expected percentage points above 0 and at most 100"):
+        check_threshold(threshold)
+
+
+@needs_lab3
+def test_the_published_curve_stops_at_45_48_52():
+    with (LAB3 / "published_curve_ascending.csv").open() as file:
+        accuracy = [float(row["badnet_pruned_valid_accuracy_pct"]) for row in csv.DictReader(file)]
+    correct = np.round(np.array(accuracy) / 100 * 11547).astype(int)
+    assert [channels_to_remove(correct, 11547, t) for t in (2, 4, 10)] == [45, 48, 52]

@@ -1,0 +1,78 @@
+"""A version number stands for the numbers that its function gives on a small fixed input.
+
+Who changes what comes out raises the number beside the function and enters the new digest here.
+"""
+
+import hashlib
+import json
+
+import numpy as np
+from conftest import file_with
+
+from backdoor.evaluation import evaluate_clean, evaluate_poisoned
+from backdoor.pictures.drawn_faces import draw_faces, invent_people
+from backdoor.pictures.picture_set import read_chunks
+from backdoor.pictures.readers import open_pictures
+from backdoor.pruning.oracles import ORACLES
+from backdoor.pruning.scores import SCORES, Evidence
+from backdoor.pruning.stop import channels_to_remove
+from backdoor.pruning.walk import walk
+from backdoor.tracking.resume import CODE
+from backdoor.versions import version_of
+
+RNG = np.random.default_rng(0)
+ACTIVATIONS = np.maximum(RNG.integers(-4, 9, (12, 2, 1, 6)), 0).astype(np.float32)
+LABELS = RNG.integers(0, 3, 12)
+OTHERS = RNG.integers(0, 3, 12)
+KERNEL = RNG.integers(-3, 4, (12, 3))
+
+
+def classify(activations):
+    return (activations.reshape(len(activations), -1) @ KERNEL).argmax(axis=1)
+
+
+def results(folder):
+    """What each marked function gives, as plain numbers."""
+    rng = np.random.default_rng(0)
+    evidence = Evidence(None, ACTIVATIONS, LABELS, np.random.default_rng(0))
+    pictures = rng.integers(0, 256, (3, 3, 4, 5), np.uint8)
+    path = file_with(folder / "set.h5", data=pictures, label=[0, 1, 2])
+    correct = np.array([90, 91, 88, 80, 10])
+    drawn = draw_faces(invent_people(2, np.random.default_rng(0)), np.array([0, 1]), rng)
+    found = {
+        **{version_of(score): score(evidence) for score in SCORES.values()},
+        **{version_of(oracle): oracle(evidence, ACTIVATIONS) for oracle in ORACLES.values()},
+        version_of(walk): walk(ACTIVATIONS, np.arange(6), classify),
+        version_of(channels_to_remove): [channels_to_remove(correct, 100, t) for t in (1, 2, 50)],
+        version_of(evaluate_clean): evaluate_clean(LABELS, OTHERS, LABELS, 3),
+        version_of(evaluate_poisoned): evaluate_poisoned(LABELS, OTHERS, 0, 3, OTHERS),
+        version_of(read_chunks): np.concatenate(list(read_chunks(open_pictures(path, 4)))),
+        # To the last bit drawn faces depend on the processor.
+        version_of(draw_faces): drawn.mean(axis=(1, 2)).round(),
+    }
+    return {name: _digest(value) for name, value in found.items()}
+
+
+def _digest(value):
+    plain = value.tolist() if isinstance(value, np.ndarray) else value
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+DIGESTS = {
+    "ascending-1": "2cb427402bd3",
+    "channels_to_remove-1": "70a30699c2e6",
+    "descending-1": "9ea5b01b3788",
+    "draw_faces-1": "848f2b6a93fc",
+    "evaluate_clean-1": "300c9a15b6b9",
+    "evaluate_poisoned-1": "33ac5b560e76",
+    "read_chunks-1": "4e273425a22b",
+    "walk-1": "bf83eb8f6b51",
+}
+
+
+def test_a_version_stands_for_its_numbers(tmp_path):
+    assert results(tmp_path) == DIGESTS
+
+
+def test_what_names_a_result_is_tied_to_numbers(tmp_path):
+    assert {version_of(function) for function in CODE} <= set(DIGESTS)
