@@ -47,7 +47,7 @@ def start_tensorflow(
         tf.get_logger().setLevel("INFO" if verbose else "ERROR")
         gpus = tf.config.list_physical_devices("GPU")
     if device == "gpu" and not gpus:
-        visible = ", ".join(each.name for each in tf.config.list_physical_devices())
+        visible = ", ".join(device.name for device in tf.config.list_physical_devices())
         raise UserError(f"device: expected a GPU that TensorFlow sees, got only {visible}")
     if _started and _started != [(device, threads)]:
         raise UserError(

@@ -33,7 +33,7 @@ def job(config: DictConfig) -> None:
 def main() -> int:
     # conf/hydra/launcher/ray.yaml has the name of the plugin's own config, and is to have it.
     warnings.filterwarnings("ignore", r"\s*.*is validated against ConfigStore schema", UserWarning)
-    if any(re.fullmatch(r"\+*dry_run=(true|1|yes|on)", each.lower()) for each in sys.argv):
+    if any(re.fullmatch(r"\+*dry_run=(true|1|yes|on)", word.lower()) for word in sys.argv):
         sys.argv.append("--multirun")  # where nothing has been written when the runs are known
     return closing_sweep(lambda: cli.call(job))
 

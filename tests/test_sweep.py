@@ -479,6 +479,31 @@ def test_a_single_run_stands_alone_and_has_its_own_report(
     assert newest in (folder / "alone/table2.md").read_text()
 
 
+def test_clean_pictures_alone_give_accuracy_and_false_alarms_and_nothing_of_attacks(
+    workplace, capsys, monkeypatch, folder, client, runs
+):
+    """The same numbers as with poisoned pictures, and no word of success or detection."""
+    alone = ["dataset.poisoned_valid=null", "dataset.poisoned_test=null"]
+    code, printed = mistaken(capsys, monkeypatch, *SMALL, *alone, "order=asc", "threshold=30")
+    assert code == 0
+    assert "asc-30  accuracy" in printed
+    assert "ASR" not in printed
+    (run,) = client.search_runs(["1"], max_results=1, order_by=["start_time DESC"])
+    shown = {name: value for name, value in run.data.metrics.items() if "/" not in name}
+    with_poisoned = runs["asc-30"].data.metrics
+    assert shown == {name: with_poisoned[name] for name in shown}
+    assert set(shown) == {name for name in METRICS if "attack" not in name} - {"detection_rate"}
+    done = command(folder, "experiments.report", f"sweep={run.info.run_id}", "folder=clean")
+    assert done.returncode == 0, done.stderr
+    assert "false alarms %" in done.stdout
+    assert not re.search("ASR|detected|attack", done.stdout)
+    assert matplotlib.image.imread(folder / "clean/figure2.png").std() > 0.01
+    one = [*SMALL, "dataset.poisoned_valid=null"]
+    code, printed = mistaken(capsys, monkeypatch, *one)
+    assert code == 2
+    assert "dataset.poisoned_valid: expected an HDF5 file of pictures, got none" in printed
+
+
 def test_a_report_of_nothing_says_so(folder, sweep):
     done = command(folder, "experiments.report", "sweep=none")
     assert done.returncode == 2

@@ -90,8 +90,8 @@ def build_dataset(drawing: Drawing, folder: str | Path) -> None:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
         if done.returncode == FAILED:
-            found = done.stdout.strip()
-            raise OSError(f"dataset.root: expected to write drawn faces to {folder}, got {found}")
+            reason = done.stdout.strip()
+            raise OSError(f"dataset.root: expected to write drawn faces to {folder}, got {reason}")
         if done.returncode:
             raise RuntimeError(
                 f"{folder}: expected faces to be drawn and a BadNet to be trained, but the process "
@@ -121,12 +121,12 @@ def _check_settings(drawing: Drawing, folder: Path) -> None:
     settings = folder / SETTINGS
     if not settings.is_file():
         raise UserError(f"dataset.root: expected drawn faces or nothing in {folder}, found others")
-    found = json.loads(settings.read_text())
+    drawn = json.loads(settings.read_text())
     for name, expected in asdict(drawing).items():
-        if found[name] != expected:
+        if drawn[name] != expected:
             raise UserError(
                 f"dataset.root: expected faces drawn with {name}={expected} in {folder}, found "
-                f"{name}={found[name]}; without dataset.root each setting has its own folder"
+                f"{name}={drawn[name]}; without dataset.root each setting has its own folder"
             )
 
 

@@ -104,7 +104,7 @@ def cut_network(model: keras.Model, layer: str = "auto") -> CutNetwork:
             cannot be cut at that layer; the message lists where it can.
     """
     shape = _check_ends(model)
-    names = [path for path, each in layers_of(model) if isinstance(each, POOLING)]
+    names = [path for path, part in layers_of(model) if isinstance(part, POOLING)]
     if not names:
         raise UserError(
             f"layer: expected a network with a pooling layer to cut at, found none in {model.name}"

@@ -292,7 +292,7 @@ def _labels(outcome: "Outcome", threshold: "Threshold") -> dict[str, NDArray[np.
 
 
 def _model_digest(model_uri: str) -> str:
-    """Return the SHA-256 of a logged GoodNet's file.
+    """Return the SHA-256 of a GoodNet's file that was logged to the current store.
 
     Raises:
         OSError, MlflowException: It is not there.

@@ -1,0 +1,180 @@
+"""What a run leaves: everything that is written is read back, and each change of it is noticed."""
+
+import csv
+import json
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import bed_of
+from matplotlib.figure import Figure
+from test_detection import CLEAN, POISONED, TRUTH, colour_network, pixels
+
+from backdoor.detection import detect
+from backdoor.networks.goodnet import build_goodnet, saved_and_loaded
+from backdoor.samples import sample_pictures
+from backdoor.tracking import record
+from backdoor.tracking.connect import connect
+from backdoor.tracking.record import Record
+from backdoor.tracking.runs import tracked_run
+from backdoor.tracking.store import Store
+
+PARAMS = {"order": "asc", "threshold": 40, "dataset.target": 0}
+
+
+def written(folder, poisoned):
+    """A run of the network whose answers tests/test_detection.py writes down."""
+    for name in ("files", "data"):
+        (folder / name).mkdir()
+    clean = {"data": pixels(CLEAN), "label": TRUTH}
+    attacked = {"data": pixels(POISONED), "label": np.zeros(3)} if poisoned else None
+    bed = bed_of(folder / "data", clean, attacked)
+    network = colour_network()
+    outcome = detect(network, bed, "asc", [40])
+    client = connect(Store(None, str(folder / "mlruns"), "backdoor"))
+    rng = np.random.default_rng(0)
+    with tracked_run("asc-40", PARAMS, folder / "running") as run_id:
+        goodnet = build_goodnet(network, outcome.removed(40))
+        answers = [(p, outcome.answers(name, 40)[2]) for name, p in bed.tests.items()]
+        record.log_goodnet(saved_and_loaded(goodnet, folder / "goodnet.keras", answers, rng))
+        record.log_outcome(run_id, outcome, 40)
+        samples = sample_pictures(outcome, 40, rng)
+        figures = {record.CURVES_PICTURE: Figure()}
+        record.log_artifacts(outcome, 40, samples, figures, folder / "files")
+        record.log_seconds({"total": 1.5})
+    return Record(client, client.get_run(run_id)), outcome
+
+
+@pytest.fixture(scope="module")
+def poisoned(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("poisoned"), poisoned=True)
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("clean"), poisoned=False)
+
+
+@pytest.mark.parametrize("kind", ["poisoned", "clean"])
+def test_what_is_written_is_read_back(kind, request):
+    run, outcome = request.getfixturevalue(kind)
+    mlflow.set_tracking_uri(run.client.tracking_uri)
+    run.check()
+    assert (run.order, run.threshold, run.classes) == ("asc", 40.0, 3)
+    metrics = {name: value for name, value in run.run.data.metrics.items() if "/" not in name}
+    assert metrics == outcome.metrics(40)
+    assert run.run.data.metrics["seconds/total"] == 1.5
+    for name, curve in outcome.curves().items():
+        assert run.curve(name) == curve.tolist()
+    assert (run.pictures("clean_test"), run.pictures("clean_valid")) == (5, 5)
+    assert run.class_counts()["clean_test"] == [2, 2, 1]
+    samples = run.samples()
+    assert (
+        samples.goodnet[~samples.poisoned].tolist() == outcome.answers("clean_test", 40)[2].tolist()
+    )
+    tags = run.run.data.tags
+    assert tags["network.sha256"] == outcome.network.fingerprint
+    assert tags["network.layer"] == "pool"
+    assert tags["data.clean_test.sha256"] == outcome.digests["clean_test"]
+    inputs = {data.tags[0].value for data in run.run.inputs.dataset_inputs}
+    assert inputs == set(outcome.bed.sets)
+
+
+def test_without_poisoned_pictures_nothing_of_them_is_left(clean):
+    run, _ = clean
+    named = [*run.run.data.metrics, *run.run.data.tags, *run.class_counts()]
+    assert not [name for name in named if "poisoned" in name or "attack" in name]
+    assert run.metric("detection_rate") is None
+    assert run.metric("goodnet_attack_success_rate") is None
+    assert run.pictures("poisoned_test") == 0
+    assert run.curve("test_goodnet_attack_success_rate") == []
+    assert not run.samples().poisoned.any()
+
+
+def artifact(run, name):
+    """The file of an artifact in the local store."""
+    return Path(urlsplit(run.run.info.artifact_uri).path) / name
+
+
+def change_channels(path):
+    channels = json.loads(path.read_text())
+    channels["order"] = channels["order"][::-1]
+    path.write_text(json.dumps(channels))
+
+
+def change_count(path):
+    channels = json.loads(path.read_text())
+    channels["removed"] = channels["removed"][:1]
+    path.write_text(json.dumps(channels))
+
+
+def change_labels(name, value):
+    def change(path):
+        with np.load(path) as arrays:
+            labels = dict(arrays)
+        labels[name] = np.full_like(labels[name], value)
+        np.savez(path, **labels)
+
+    return change
+
+
+def drop_a_picture(path):
+    with np.load(path) as arrays:
+        labels = {name: values[1:] for name, values in arrays.items()}
+    np.savez(path, **labels)
+
+
+def change_curve(column):
+    def change(path):
+        rows = list(csv.reader(path.read_text().splitlines()))
+        rows[1][rows[0].index(column)] = "0.123"
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+
+    return change
+
+
+TAMPERED = {
+    "order": ("channels.json", change_channels, "channels"),
+    "count": ("channels.json", change_count, "channels_removed"),
+    "pictures": ("labels.npz", drop_a_picture, "pictures of clean_test"),
+    "clean truth": ("labels.npz", change_labels("clean_test_truth", 2), "badnet_accuracy"),
+    "clean pruned": ("labels.npz", change_labels("clean_test_pruned", 2), "pruned_accuracy"),
+    "poisoned badnet": ("labels.npz", change_labels("poisoned_test_badnet", 1), "detection_rate"),
+    "accuracy curve": (
+        "curve.csv",
+        change_curve("test_goodnet_accuracy"),
+        "test_goodnet_accuracy",
+    ),
+    "attack curve": (
+        "curve.csv",
+        change_curve("test_goodnet_attack_success_rate"),
+        "test_goodnet_attack_success_rate",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_an_artifact_that_was_changed_is_named(name, poisoned):
+    file, change, said = TAMPERED[name]
+    run, _ = poisoned
+    mlflow.set_tracking_uri(run.client.tracking_uri)
+    path = artifact(run, file)
+    kept = path.read_bytes()
+    try:
+        change(path)
+        with pytest.raises(RuntimeError, match=f"expected {said} .* as tracked, found"):
+            run.check()
+    finally:
+        path.write_bytes(kept)
+    run.check()
+
+
+def test_runs_of_version_0_1_whose_curves_had_no_prefix_are_read(tmp_path):
+    client = connect(Store(None, str(tmp_path), "backdoor"))
+    with tracked_run("old", {}, tmp_path / "running") as run_id:
+        for step, value in enumerate([0.9, 0.5]):
+            client.log_metric(run_id, "test_goodnet_accuracy", value, step=step)
+    assert Record(client, client.get_run(run_id)).curve("test_goodnet_accuracy") == [0.9, 0.5]
