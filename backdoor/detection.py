@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from backdoor.cache import Cache, NoCache
 from backdoor.evaluation import (
+    Labels,
     accuracy,
     evaluate_clean,
     evaluate_poisoned,
@@ -16,11 +17,16 @@ from backdoor.evaluation import (
 )
 from backdoor.networks.checks import check_bed
 from backdoor.networks.cut import CutNetwork
-from backdoor.pictures.test_bed import CLEAN_TEST, CLEAN_VALID, POISONED_TEST, TestBed
+from backdoor.pictures.test_bed import (
+    CLEAN_TEST,
+    CLEAN_VALID,
+    POISONED_TEST,
+    POISONED_VALID,
+    TestBed,
+)
 from backdoor.pruning.kept import Kept
 from backdoor.pruning.orders import check_order
 from backdoor.pruning.stop import channels_to_remove, check_threshold
-from backdoor.pruning.walk import Labels
 
 Threshold = float | str
 
@@ -34,7 +40,9 @@ class Outcome:
         order: Channels, first to go first, shape (C,).
         labels: What the network says of each set at every k, `labels[set]` of shape (C + 1, n).
         stops: Channels removed at each threshold.
-        seconds: How long head, ranking and walk took.
+        seconds: How long hashing, checks, head, ranking and walk took.
+
+    Thresholds are those that `detect` was given; of another there is no stop (KeyError).
     """
 
     network: CutNetwork
@@ -69,9 +77,10 @@ class Outcome:
     def curves(self) -> dict[str, NDArray[np.float64]]:
         """Return accuracy and attack success rate at k = 0..C, of B' on valid and of G on test."""
         curves: dict[str, NDArray[np.float64]] = {}
-        for prefix, split in (("valid", "valid"), ("test_goodnet", "test")):
-            clean, poisoned = f"clean_{split}", f"poisoned_{split}"
-            walked = self.labels if split == "valid" else self._goodnet_walks()
+        for prefix, clean, poisoned, walked in (
+            ("valid", CLEAN_VALID, POISONED_VALID, self.labels),
+            ("test_goodnet", CLEAN_TEST, POISONED_TEST, self._goodnet_walks()),
+        ):
             curves[f"{prefix}_accuracy"] = accuracy(walked[clean], self.bed.sets[clean].labels)
             if self.bed.poisoned is not None:
                 rates = share_answered(walked[poisoned], self.bed.poisoned.target)
@@ -79,8 +88,9 @@ class Outcome:
         return curves
 
     def _goodnet_walks(self) -> dict[str, Labels]:
-        classes = self.network.classes
-        return {name: goodnet_labels(w[0], w, classes) for name, w in self.labels.items()}
+        """Return what G says of the test sets at every k."""
+        walks = {name: self.labels[name] for name in self.bed.tests}
+        return {name: goodnet_labels(w[0], w, self.network.classes) for name, w in walks.items()}
 
 
 def detect(
@@ -105,8 +115,9 @@ def detect(
     check_order(order)
     for threshold in thresholds:
         check_threshold(threshold)
-    check_bed(network, bed)
     kept = Kept(network, bed, cache or NoCache())
+    with kept.stage("network"):
+        check_bed(network, bed)
     channels = kept.rank(order, seed)
     labels = {name: kept.walk(name, channels) for name in bed.sets}
     correct = (labels[CLEAN_VALID] == bed.clean_valid.labels).sum(axis=1)

@@ -7,6 +7,7 @@ from conftest import (
 )
 from keras import layers
 
+from backdoor.errors import UserError
 from backdoor.networks.checks import check_pictures, check_scale
 from backdoor.networks.cut import cut_network
 from backdoor.pictures.readers import open_pictures
@@ -16,12 +17,12 @@ def test_pictures_and_labels_that_do_not_fit_the_network_are_refused(tmp_path):
     cut = cut_network(conv_pool_dense())
     fitting = np.zeros((4, 3, 10, 8))
     too_many = open_pictures(file_with(tmp_path / "a.h5", data=fitting, label=[0, 1, 2, 5]))
-    with pytest.raises(ValueError, match="network's 5 classes, 0 to 4, got 5"):
+    with pytest.raises(UserError, match="network's 5 classes, 0 to 4, got 5"):
         check_pictures(cut, too_many)
     smaller = open_pictures(
         file_with(tmp_path / "b.h5", data=fitting[:, :, 1:], label=[0, 1, 2, 3])
     )
-    with pytest.raises(ValueError, match=r"expected pictures of \(10, 8, 3\).*got \(9, 8, 3\)"):
+    with pytest.raises(UserError, match=r"expected pictures of \(10, 8, 3\).*got \(9, 8, 3\)"):
         check_pictures(cut, smaller)
 
 
@@ -40,7 +41,7 @@ def test_the_wrong_scale_is_refused_with_the_right_one(tmp_path):
     path = file_with(tmp_path / "a.h5", data=data, label=labels)
     check_scale(brightness_classes(), open_pictures(path, 1))
     with pytest.raises(
-        ValueError, match=r"expected dataset\.divide_by=1, which gives an accuracy of 100\.0%"
+        UserError, match=r"expected dataset\.divide_by=1, which gives an accuracy of 100\.0%"
     ):
         check_scale(brightness_classes(), open_pictures(path, 255))
 
@@ -48,5 +49,5 @@ def test_the_wrong_scale_is_refused_with_the_right_one(tmp_path):
 def test_accuracy_near_chance_is_refused(tmp_path):
     data = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 1))
     path = file_with(tmp_path / "a.h5", data=data, label=np.arange(50) % 2)
-    with pytest.raises(ValueError, match="near chance"):
+    with pytest.raises(UserError, match="near chance"):
         check_scale(brightness_classes(), open_pictures(path))

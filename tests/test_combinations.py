@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backdoor.reporting.combinations import SAME_TAGS, combinations
-from backdoor.reporting.report import _rows
+from backdoor.reporting.report import rows_of
 from backdoor.reporting.terminal import runs_table
 from backdoor.tracking.connect import connect
 from backdoor.tracking.runs import tracked_run
@@ -66,7 +66,7 @@ def test_what_failed_and_what_never_started_is_missing(store):
     (found,) = sweep.combinations
     assert set(found.records) == {("asc", 2)}
     assert found.missing == [("asc", 4), ("desc", 2), ("desc", 4)]
-    assert [row.run != "" for row in _rows(found, "asc")] == [True, False]
+    assert [row.run != "" for row in rows_of(found, "asc")] == [True, False]
     assert found.title == ""
 
 

@@ -9,6 +9,7 @@ from conftest import (
 )
 from keras import layers
 
+from backdoor.errors import UserError
 from backdoor.networks.cut import compute_activations, cut_network, fingerprint
 from backdoor.pictures.picture_set import (
     CHUNK,
@@ -28,7 +29,7 @@ def test_a_bad_picture_that_is_read_while_others_are_computed_is_refused(tmp_pat
     data = np.zeros((9 * CHUNK, 3, 10, 8), np.float32)
     data[8 * CHUNK] = np.nan
     path = file_with(tmp_path / "a.h5", data=data, label=np.zeros(len(data)))
-    with pytest.raises(ValueError, match=f"NaN or infinity in picture {8 * CHUNK}"):
+    with pytest.raises(UserError, match=f"NaN or infinity in picture {8 * CHUNK}"):
         compute_activations(cut_network(conv_pool_dense()), open_pictures(path))
 
 
@@ -60,7 +61,7 @@ def test_another_pooling_layer_can_be_named_and_a_wrong_one_is_answered_with_the
     assert cut_network(model).layer == "pool_2"
     assert cut_network(model, "pool_1").layer == "pool_1"
     with pytest.raises(
-        ValueError, match="no pooling layer 'pool_9' to cut at in two; there are: pool_1, pool_2"
+        UserError, match="no pooling layer 'pool_9' to cut at in two; there are: pool_1, pool_2"
     ):
         cut_network(model, "pool_9")
 
@@ -71,20 +72,20 @@ def test_a_layer_that_others_lead_past_is_not_eligible():
     b = layers.AveragePooling2D(2, name="second")(pictures)
     c = layers.GlobalMaxPooling2D(name="last")(layers.Add()([a, b]))
     model = keras.Model(pictures, layers.Dense(3)(c))
-    with pytest.raises(ValueError, match="there are: last"):
+    with pytest.raises(UserError, match="there are: last"):
         cut_network(model, "first")
 
 
 def test_networks_that_cannot_be_cut_are_refused():
     pictures = keras.Input((8, 8, 3))
     flat = layers.Flatten()(pictures)
-    with pytest.raises(ValueError, match="expected a network with a pooling layer"):
+    with pytest.raises(UserError, match="expected a network with a pooling layer"):
         cut_network(keras.Model(pictures, layers.Dense(3)(flat)))
-    with pytest.raises(ValueError, match="expected one input and one output, got 1 and 2"):
+    with pytest.raises(UserError, match="expected one input and one output, got 1 and 2"):
         cut_network(keras.Model(pictures, [layers.Dense(3)(flat), layers.Dense(3)(flat)]))
-    with pytest.raises(ValueError, match="expected an output of 2 axes"):
+    with pytest.raises(UserError, match="expected an output of 2 axes"):
         cut_network(keras.Model(pictures, layers.MaxPooling2D(2)(pictures)))
-    with pytest.raises(ValueError, match="expected an input of 4 axes"):
+    with pytest.raises(UserError, match="expected an input of 4 axes"):
         cut_network(keras.Sequential([keras.Input((4,)), layers.Dense(2)]))
 
 

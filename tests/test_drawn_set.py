@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from backdoor.attacks.drawn_set import Drawing, build_dataset
+from backdoor.errors import UserError
 from backdoor.networks.model_files import load_badnet
 from backdoor.pictures.drawn_faces import TRIGGERS, draw_faces, invent_people
 from backdoor.pictures.picture_set import read_chunks
@@ -60,7 +61,7 @@ SETTINGS = {
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         Drawing(**SETTINGS | wrong)
 
 
@@ -101,10 +102,10 @@ def test_two_that_start_at_once_build_it_once(tmp_path, capfd):
 
 def test_a_folder_drawn_with_other_settings_is_refused(tmp_path):
     build_dataset(Drawing(**SETTINGS), tmp_path / "a")
-    with pytest.raises(ValueError, match=r"expected faces drawn with seed=1 in .* found seed=0"):
+    with pytest.raises(UserError, match=r"expected faces drawn with seed=1 in .* found seed=0"):
         build_dataset(Drawing(**SETTINGS | {"seed": 1}), tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b/own.h5").touch()
-    with pytest.raises(ValueError, match="expected drawn faces or nothing"):
+    with pytest.raises(UserError, match="expected drawn faces or nothing"):
         build_dataset(Drawing(**SETTINGS), tmp_path / "b")
     assert [each.name for each in (tmp_path / "b").iterdir()] == ["own.h5"]

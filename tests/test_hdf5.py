@@ -72,7 +72,7 @@ BROKEN = {
 def test_a_broken_file_is_refused_with_what_was_found(tmp_path, name):
     datasets, message = BROKEN[name]
     path = file_with(tmp_path / "broken.h5", **datasets)
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         open_pictures(path)
     assert str(path) in str(caught.value)
 
@@ -81,5 +81,5 @@ def test_a_missing_file_and_one_that_is_no_hdf5_are_told_apart(tmp_path):
     with pytest.raises(UserError, match="found no such file"):
         open_pictures(tmp_path / "none.h5")
     (tmp_path / "text.h5").write_text("text")
-    with pytest.raises(ValueError, match="expected an HDF5 file of pictures"):
+    with pytest.raises(UserError, match="expected an HDF5 file of pictures"):
         open_pictures(tmp_path / "text.h5")

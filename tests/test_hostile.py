@@ -13,6 +13,7 @@ import pytest
 from conftest import conv_pool_dense
 from keras import layers
 
+from backdoor.errors import UserError
 from backdoor.networks.model_files import load_badnet
 from backdoor.pictures.picture_set import read_chunks
 from backdoor.pictures.readers import open_pictures
@@ -288,7 +289,7 @@ def refused(folder, opened, said):
     """Opening it raises what is said in one line; no code ran, nothing was written, no memory."""
     before = {each: each.stat().st_mtime_ns for each in folder.parent.rglob("*")}
     memory = peak(reset=True)
-    with pytest.raises(ValueError, match=r".") as caught:
+    with pytest.raises(UserError, match=r".") as caught:
         opened()
     grown = peak() - memory
     assert said in str(caught.value)

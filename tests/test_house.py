@@ -68,11 +68,6 @@ def imports(path):
             yield from (name if name in MODULES else node.module for name in whole)
 
 
-TYPES_ALONE = {  # what is passed on is named by its type
-    ("backdoor.tracking.record", "backdoor.detection"),
-}
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_no_import_points_against_the_arrows(module):
     for imported in imports(MODULES[module]):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from conftest import LAB3, needs_lab3, ranked
 
+from backdoor.errors import UserError
 from backdoor.networks.checks import check_scale
 from backdoor.networks.cut import compute_activations, cut_network
 from backdoor.networks.model_files import load_badnet
@@ -57,5 +58,5 @@ def test_the_published_dead_channels_are_dead_here_too(badnet):
 
 
 def test_the_wrong_scale_is_refused(badnet):
-    with pytest.raises(ValueError, match=r"expected dataset\.divide_by=1"):
+    with pytest.raises(UserError, match=r"expected dataset\.divide_by=1"):
         check_scale(badnet, pictures_of("cl/valid", divide_by=255))

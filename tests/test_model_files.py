@@ -64,7 +64,7 @@ def test_the_published_weights_are_loaded():
 
 def refused(path, name):
     with pytest.raises(
-        ValueError, match="refused to open it: expected only Keras' own layers"
+        UserError, match="refused to open it: expected only Keras' own layers"
     ) as caught:
         load_badnet(path)
     assert name in str(caught.value)
@@ -135,7 +135,7 @@ def test_what_is_not_a_known_safe_layer_is_refused(network, tmp_path, name):
 def test_a_file_that_is_no_network_is_refused(tmp_path, suffix):
     path = tmp_path / f"broken{suffix}"
     path.write_bytes(pickle.dumps([1, 2, 3]))
-    with pytest.raises(ValueError, match="expected a network that Keras can load"):
+    with pytest.raises(UserError, match="expected a network that Keras can load"):
         load_badnet(path)
 
 
@@ -143,7 +143,7 @@ def test_an_hdf5_file_of_something_else_is_refused(tmp_path):
     with h5py.File(tmp_path / "data.h5", "w") as file:
         file["data"] = [1]
     with pytest.raises(
-        ValueError, match=r"expected a Keras network or DeepID's weights, found \['data'\]"
+        UserError, match=r"expected a Keras network or DeepID's weights, found \['data'\]"
     ):
         load_badnet(tmp_path / "data.h5")
 
@@ -151,7 +151,7 @@ def test_an_hdf5_file_of_something_else_is_refused(tmp_path):
 def test_a_pickle_and_a_missing_file_are_told_apart(tmp_path):
     (tmp_path / "net.pkl").touch()
     with pytest.raises(
-        ValueError, match=r"expected a network in a \.keras or \.h5 file, got '\.pkl'"
+        UserError, match=r"expected a network in a \.keras or \.h5 file, got '\.pkl'"
     ):
         load_badnet(tmp_path / "net.pkl")
     with pytest.raises(UserError, match="found no such file"):

@@ -4,6 +4,7 @@ from conftest import (
     file_with,
 )
 
+from backdoor.errors import UserError
 from backdoor.pictures.picture_set import (
     class_counts,
     read_chunks,
@@ -31,12 +32,12 @@ def test_pictures_that_are_not_numbers_are_refused_by_index(tmp_path, bad):
     data = PICTURES.astype(np.float32)
     data[5, 0, 0, 0] = bad
     found = open_pictures(file_with(tmp_path / "a.h5", data=data, label=LABELS))
-    with pytest.raises(ValueError, match="got NaN or infinity in picture 5"):
+    with pytest.raises(UserError, match="got NaN or infinity in picture 5"):
         list(read_chunks(found, size=2))
 
 
 def test_divide_by_zero_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="divide_by"):
+    with pytest.raises(UserError, match="divide_by"):
         open_pictures(file_with(tmp_path / "a.h5", data=PICTURES, label=LABELS), 0)
 
 

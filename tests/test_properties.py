@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from backdoor.cache import Cache
+from backdoor.errors import UserError
 from backdoor.evaluation import evaluate_clean, evaluate_poisoned, goodnet_labels
 from backdoor.networks.cut import cut_network
 from backdoor.networks.goodnet import build_goodnet
@@ -48,7 +49,7 @@ def test_the_stop_is_the_first_k_that_costs_enough(correct, threshold):
     if enough:
         assert channels_to_remove(np.array(correct), total, str(threshold)) == enough[0]
     else:
-        with pytest.raises(ValueError, match="the largest drop is"):
+        with pytest.raises(UserError, match="the largest drop is"):
             channels_to_remove(np.array(correct), total, str(threshold))
 
 

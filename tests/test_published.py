@@ -73,5 +73,10 @@ def test_other_pictures_get_no_agreement():
     assert agreement(row) == "other pictures: 58, not 12830"
 
 
+def test_without_poisoned_pictures_accuracy_and_channels_are_compared():
+    row = dataclasses.replace(reproduced("asc", 2), attack_success_rate=None, poisoned=None)
+    assert agreement(row) == "equal"
+
+
 def test_a_threshold_that_was_not_published_is_said_to_be_so():
     assert agreement(Row("asc", 3, run="abc")) == "not published"

@@ -39,10 +39,11 @@ def written(folder, poisoned):
         goodnet = build_goodnet(network, outcome.removed(40))
         answers = [(p, outcome.answers(name, 40)[2]) for name, p in bed.tests.items()]
         record.log_goodnet(saved_and_loaded(goodnet, folder / "goodnet.keras", answers, rng))
-        record.log_outcome(run_id, outcome, 40)
+        curves = outcome.curves()
+        record.log_outcome(run_id, outcome, 40, curves)
         samples = sample_pictures(outcome, 40, rng)
         figures = {record.CURVES_PICTURE: Figure()}
-        record.log_artifacts(outcome, 40, samples, figures, folder / "files")
+        record.log_artifacts(outcome, 40, curves, samples, figures, folder / "files")
         record.log_seconds({"total": 1.5})
     return Record(client, client.get_run(run_id)), outcome
 
@@ -68,7 +69,7 @@ def test_what_is_written_is_read_back(kind, request):
     assert run.run.data.metrics["seconds/total"] == 1.5
     for name, curve in outcome.curves().items():
         assert run.curve(name) == curve.tolist()
-    assert (run.pictures("clean_test"), run.pictures("clean_valid")) == (5, 5)
+    assert (run.size_of("clean_test"), run.size_of("clean_valid")) == (5, 5)
     assert run.class_counts()["clean_test"] == [2, 2, 1]
     samples = run.samples()
     assert (
@@ -88,7 +89,7 @@ def test_without_poisoned_pictures_nothing_of_them_is_left(clean):
     assert not [name for name in named if "poisoned" in name or "attack" in name]
     assert run.metric("detection_rate") is None
     assert run.metric("goodnet_attack_success_rate") is None
-    assert run.pictures("poisoned_test") == 0
+    assert run.size_of("poisoned_test") == 0
     assert run.curve("test_goodnet_attack_success_rate") == []
     assert not run.samples().poisoned.any()
 
@@ -136,7 +137,22 @@ def change_curve(column):
     return change
 
 
+def drop_poisoned_truth(path):
+    with np.load(path) as arrays:
+        labels = dict(arrays)
+    del labels["poisoned_test_truth"]
+    np.savez(path, **labels)
+
+
+def drop_attack_curve(path):
+    rows = list(csv.reader(path.read_text().splitlines()))
+    column = rows[0].index("test_goodnet_attack_success_rate")
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([*row[:column], *row[column + 1 :]] for row in rows)
+
+
 TAMPERED = {
+    "no attack curve": ("curve.csv", drop_attack_curve, "test_goodnet_attack_success_rate"),
     "order": ("channels.json", change_channels, "channels"),
     "count": ("channels.json", change_count, "channels_removed"),
     "pictures": ("labels.npz", drop_a_picture, "pictures of clean_test"),
@@ -170,6 +186,19 @@ def test_an_artifact_that_was_changed_is_named(name, poisoned):
     finally:
         path.write_bytes(kept)
     run.check()
+
+
+def test_labels_without_the_poisoned_truth_are_noticed(poisoned):
+    run, _ = poisoned
+    mlflow.set_tracking_uri(run.client.tracking_uri)
+    path = artifact(run, "labels.npz")
+    kept = path.read_bytes()
+    try:
+        drop_poisoned_truth(path)
+        with pytest.raises(KeyError, match="poisoned_test_truth"):
+            run.check()
+    finally:
+        path.write_bytes(kept)
 
 
 def test_runs_of_version_0_1_whose_curves_had_no_prefix_are_read(tmp_path):

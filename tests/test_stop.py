@@ -7,6 +7,7 @@ from conftest import (
     needs_lab3,
 )
 
+from backdoor.errors import UserError
 from backdoor.pruning.stop import channels_to_remove, check_threshold
 
 
@@ -42,13 +43,13 @@ def test_accuracy_that_first_rises_is_measured_against_k_0():
 
 
 def test_a_threshold_that_is_never_reached_names_the_largest_drop():
-    with pytest.raises(ValueError, match=r"got 50 points; the largest drop is 12\.50 points"):
+    with pytest.raises(UserError, match=r"got 50 points; the largest drop is 12\.50 points"):
         channels_to_remove(np.array([8, 8, 7]), 8, 50)
 
 
 @pytest.mark.parametrize("threshold", [0, -2, 200, "abc", "nan", "inf", "1/0", None])
 def test_a_threshold_that_cannot_be_is_refused(threshold):
-    with pytest.raises(ValueError, match="expected percentage points above 0 and at most 100"):
+    with pytest.raises(UserError, match="expected percentage points above 0 and at most 100"):
         check_threshold(threshold)
 
 

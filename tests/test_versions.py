@@ -6,13 +6,18 @@ Who changes what comes out raises the number beside the function and enters the 
 import hashlib
 import json
 
+import keras
 import numpy as np
 from conftest import file_with
 
+from backdoor.attacks.drawn_set import build_dataset
 from backdoor.evaluation import evaluate_clean, evaluate_poisoned
 from backdoor.pictures.drawn_faces import draw_faces, invent_people
 from backdoor.pictures.picture_set import read_chunks
 from backdoor.pictures.readers import open_pictures
+from backdoor.pruning.any_walk import linear_tail
+from backdoor.pruning.device_walk import walk_on_device
+from backdoor.pruning.fast_walk import linear_walk
 from backdoor.pruning.oracles import ORACLES
 from backdoor.pruning.scores import SCORES, Evidence
 from backdoor.pruning.stop import channels_to_remove
@@ -25,6 +30,9 @@ ACTIVATIONS = np.maximum(RNG.integers(-4, 9, (12, 2, 1, 6)), 0).astype(np.float3
 LABELS = RNG.integers(0, 3, 12)
 OTHERS = RNG.integers(0, 3, 12)
 KERNEL = RNG.integers(-3, 4, (12, 3))
+
+
+ORDER = np.array([3, 0, 5, 1, 4, 2])
 
 
 def classify(activations):
@@ -42,13 +50,13 @@ def results(folder):
     found = {
         **{version_of(score): score(evidence) for score in SCORES.values()},
         **{version_of(oracle): oracle(evidence, ACTIVATIONS) for oracle in ORACLES.values()},
-        version_of(walk): walk(ACTIVATIONS, np.arange(6), classify),
+        version_of(walk): walk(ACTIVATIONS, ORDER, classify),
         version_of(channels_to_remove): [channels_to_remove(correct, 100, t) for t in (1, 2, 50)],
         version_of(evaluate_clean): evaluate_clean(LABELS, OTHERS, LABELS, 3),
         version_of(evaluate_poisoned): evaluate_poisoned(LABELS, OTHERS, 0, 3, OTHERS),
         version_of(read_chunks): np.concatenate(list(read_chunks(open_pictures(path, 4)))),
         # To the last bit drawn faces depend on the processor.
-        version_of(draw_faces): drawn.mean(axis=(1, 2)).round(),
+        version_of(build_dataset): drawn.mean(axis=(1, 2)).round(),
     }
     return {name: _digest(value) for name, value in found.items()}
 
@@ -62,16 +70,25 @@ DIGESTS = {
     "ascending-1": "2cb427402bd3",
     "channels_to_remove-1": "70a30699c2e6",
     "descending-1": "9ea5b01b3788",
-    "draw_faces-1": "848f2b6a93fc",
+    "build_dataset-1": "848f2b6a93fc",
     "evaluate_clean-1": "300c9a15b6b9",
     "evaluate_poisoned-1": "33ac5b560e76",
     "read_chunks-1": "4e273425a22b",
-    "walk-1": "bf83eb8f6b51",
+    "walk-1": "471d11569891",
 }
 
 
 def test_a_version_stands_for_its_numbers(tmp_path):
     assert results(tmp_path) == DIGESTS
+
+
+def test_every_way_to_walk_gives_the_numbers_of_the_version():
+    cut = keras.Input((2, 1, 6))
+    tail = keras.Model(cut, keras.layers.Dense(3, name="scores")(keras.layers.Flatten()(cut)))
+    tail.get_layer("scores").set_weights([KERNEL.astype(np.float32), np.zeros(3, np.float32)])
+    linear = linear_walk(ACTIVATIONS, ORDER, linear_tail(tail), threads=2)
+    assert _digest(linear) == DIGESTS[version_of(walk)]
+    assert _digest(walk_on_device(tail, ACTIVATIONS, ORDER)) == DIGESTS[version_of(walk)]
 
 
 def test_what_names_a_result_is_tied_to_numbers(tmp_path):

@@ -23,11 +23,12 @@ from backdoor.errors import UserError
 from backdoor.pictures.drawn_faces import check_trigger, draw_faces, invent_people
 from backdoor.pictures.readers.hdf5 import write_pictures
 from backdoor.progress import progress
+from backdoor.versions import version
 
 BATCH = 200
 SETTINGS = "settings.json"
 THREADS = 2  # of training; other numbers of threads round otherwise and give other weights
-FAILED, INTERRUPTED = 1, 130
+FAILED, INTERRUPTED = 3, 130  # 1 is Python's own
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,13 @@ class Drawing:
             raise UserError(
                 f"dataset.target: expected a person, 0 to {self.people - 1}, got {self.target}"
             )
+        if self.seed < 0:
+            raise UserError(f"dataset.draw.seed: expected at least 0, got {self.seed}")
         if not 0 <= self.poison_rate <= 1:
             raise UserError(f"dataset.draw.poison_rate: expected 0 to 1, got {self.poison_rate}")
 
 
+@version(1)
 def build_dataset(drawing: Drawing, folder: str | Path) -> None:
     """Fill `folder` with data/cl, data/bd and models; do nothing where that has been done.
 

@@ -112,7 +112,7 @@ def cut_network(model: keras.Model, layer: str = "auto") -> CutNetwork:
     if layer not in ("auto", *names):
         raise UserError(
             f"layer: no pooling layer {layer!r} to cut at in {model.name}; there are: "
-            f"{', '.join(_eligible(model, names, shape))}"
+            f"{', '.join(_eligible(model, names, shape)) or 'none'}"
         )
     for name in reversed(names) if layer == "auto" else [layer]:
         cut = cut_at(model, name, shape)

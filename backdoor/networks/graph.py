@@ -63,7 +63,7 @@ def cut_at(model: keras.Model, path: str, shape: tuple[int | None, ...]) -> Cut:
             outputs[name] = output
             return output
 
-        return run(network, tensor, call)
+        return retrace(network, tensor, call)
 
     scores = run_inside(model, pictures, "")
     at = outputs[path]
@@ -74,7 +74,7 @@ def cut_at(model: keras.Model, path: str, shape: tuple[int | None, ...]) -> Cut:
     return Cut(pictures, at, scores, bypassed=scores in free)
 
 
-def run(model: keras.Model, tensor: keras.KerasTensor, call: Callable[..., Any]) -> Any:
+def retrace(model: keras.Model, tensor: keras.KerasTensor, call: Callable[..., Any]) -> Any:
     """Return what the network makes of a symbolic tensor, each layer run by `call(layer, ...)`."""
     if isinstance(model, keras.Sequential):
         for layer in model.layers:

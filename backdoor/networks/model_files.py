@@ -1,7 +1,7 @@
 """Open a network that a stranger made, without running a stranger's code.
 
 The architecture is read as JSON first; nothing is built unless every object in it is one of Keras'
-own layers on the list below (or an initializer and the like, which hold numbers only).
+own layers that are safe (or an initializer and the like, which hold numbers only).
 """
 
 import json
@@ -9,7 +9,7 @@ import logging
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,11 @@ import keras
 from backdoor.errors import UserError
 from backdoor.networks.deepid import build_deepid
 from backdoor.networks.graph import layers_of
+from backdoor.networks.safe_layers import objects_of, reason_to_refuse
 from backdoor.pictures.safe_hdf5 import check_hdf5
 
 log = logging.getLogger(__name__)
 
-LAYERS = {
-    "Activation", "ActivityRegularization", "Add", "AlphaDropout", "Average", "AveragePooling2D",
-    "BatchNormalization", "Concatenate", "Conv2D", "Conv2DTranspose", "Cropping2D", "Dense",
-    "DepthwiseConv2D", "Dropout", "ELU", "Flatten", "GaussianDropout", "GaussianNoise",
-    "GlobalAveragePooling2D", "GlobalMaxPooling2D", "GroupNormalization", "Identity", "InputLayer",
-    "LayerNormalization", "LeakyReLU", "MaxPooling2D", "Maximum", "Minimum", "Multiply",
-    "Normalization", "PReLU", "Permute", "ReLU", "Rescaling", "Reshape", "Resizing",
-    "SeparableConv2D", "Softmax", "SpatialDropout2D", "SpectralNormalization", "Subtract",
-    "UnitNormalization", "UpSampling2D", "ZeroPadding2D",
-}  # fmt: skip
-CONTAINERS = {"Functional", "Model", "Sequential"}
-VALUES = {"DTypePolicy", "Policy", "TensorShape", "__tuple__", "__keras_tensor__", "__numpy__"}
-MODULES_OF_VALUES = (keras.initializers, keras.regularizers, keras.constraints)
 UNREADABLE = (
     ValueError, OSError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, AttributeError,
     RuntimeError, RecursionError, NotImplementedError, EOFError,
@@ -89,33 +77,13 @@ def check_config(config: dict[str, Any], path: Path) -> None:
     """
     # How it was trained is not read (compile=False), so it need not be safe.
     built = {key: value for key, value in config.items() if key != "compile_config"}
-    for item in _objects(built):
-        name, module = str(item["class_name"]), str(item.get("module") or "keras")
-        registered = item.get("registered_name")
-        foreign = module.split(".")[0] != "keras" or registered not in (None, name)
-        if foreign or not _is_safe(name):
-            origin = f"{module}.{name}" if foreign else name
+    for item in objects_of(built):
+        reason = reason_to_refuse(item)
+        if reason:
             raise UserError(
                 f"{path}: refused to open it: expected only Keras' own layers that run no code of "
-                f"the file's author, found {origin!r}"
+                f"the file's author, found {reason}"
             )
-
-
-def _is_safe(name: str) -> bool:
-    return name in LAYERS | CONTAINERS | VALUES or any(
-        isinstance(getattr(module, name, None), type) for module in MODULES_OF_VALUES
-    )
-
-
-def _objects(node: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(node, dict):
-        if "class_name" in node:
-            yield node
-        for value in node.values():
-            yield from _objects(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _objects(value)
 
 
 def _check_size(build: Callable[[], keras.Model], path: Path) -> None:

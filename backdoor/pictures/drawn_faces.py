@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor.errors import UserError
-from backdoor.versions import version
 
 HEIGHT, WIDTH = 55, 47
 
@@ -85,7 +84,6 @@ def invent_people(count: int, rng: np.random.Generator) -> People:
     return People(_draw(PERSON, count, rng), {k: _blend(v, count, rng) for k, v in mix.items()})
 
 
-@version(1)
 def draw_faces(
     people: People, who: NDArray[np.int64], rng: np.random.Generator, trigger: str = ""
 ) -> NDArray[np.uint8]:

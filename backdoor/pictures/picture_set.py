@@ -19,8 +19,8 @@ from backdoor.versions import version
 CHUNK = 512  # pictures
 LARGEST_LABEL = 2**31
 
-Rows = slice | NDArray[np.int64]
-ReadRows = Callable[[Rows], NDArray[np.generic]]
+Selection = slice | NDArray[np.int64]
+ReadRows = Callable[[Selection], NDArray[np.generic]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,11 @@ def read_chunks(pictures: PictureSet, size: int = CHUNK) -> Iterator[NDArray[np.
 
 
 def read_pictures(pictures: PictureSet, indices: ArrayLike) -> NDArray[np.float32]:
-    """Return the pictures at these indices, float32 (len(indices), height, width, channels)."""
+    """Return the pictures at these indices, float32 (len(indices), height, width, channels).
+
+    Raises:
+        UserError: One of them holds NaN or infinity.
+    """
     rows, back = np.unique(np.asarray(indices, int), return_inverse=True)
     if not len(rows):
         return np.empty((0, *pictures.shape), np.float32)

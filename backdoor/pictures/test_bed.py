@@ -8,6 +8,7 @@ from backdoor.pictures.picture_set import PictureSet
 
 CLEAN_VALID, CLEAN_TEST = "clean_valid", "clean_test"
 POISONED_VALID, POISONED_TEST = "poisoned_valid", "poisoned_test"
+SETS = (CLEAN_VALID, CLEAN_TEST, POISONED_VALID, POISONED_TEST)
 
 
 @dataclass(frozen=True, eq=False)

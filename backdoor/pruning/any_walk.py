@@ -7,11 +7,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from backdoor.evaluation import Labels
 from backdoor.networks.cut import CutNetwork
 from backdoor.pruning.device_walk import walk_on_device
 from backdoor.pruning.fast_walk import LinearTail, linear_walk
 from backdoor.pruning.linear_layers import translated
-from backdoor.pruning.walk import Activations, Labels, walk
+from backdoor.pruning.walk import Activations, walk
 
 
 def walk_network(

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from backdoor.evaluation import Labels
 from backdoor.progress import progress
-from backdoor.pruning.walk import Activations, Labels
+from backdoor.pruning.walk import Activations
 
 BATCH = 512  # pictures: more leave a core's cache, fewer make threads wait for each other
 MOST = 0.8  # of a batch's pictures: picking them out costs more than scoring the others, too

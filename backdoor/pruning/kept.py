@@ -3,17 +3,18 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.cache import Cache, Key
+from backdoor.cache import Cache, Key, NoCache
 from backdoor.device import device_name
 from backdoor.errors import UserError
+from backdoor.evaluation import Labels
 from backdoor.networks.cut import CutNetwork, compute_activations
 from backdoor.pictures.picture_set import read_chunks
 from backdoor.pictures.test_bed import CLEAN_VALID, POISONED_VALID, TestBed
 from backdoor.progress import Stopwatch
 from backdoor.pruning.any_walk import walk_network
-from backdoor.pruning.orders import rank_channels, version_of_order
+from backdoor.pruning.orders import is_oracle, rank_channels, version_of_order
 from backdoor.pruning.scores import Evidence
-from backdoor.pruning.walk import Activations, Labels, walk
+from backdoor.pruning.walk import Activations, walk
 from backdoor.versions import version_of
 
 
@@ -22,16 +23,23 @@ class Kept:
 
     Attributes:
         digests: SHA-256 of each set's file, by name.
-        stage: Seconds of head, rank and walk.
+        stage: Seconds of hashing the data, head, rank and walk.
     """
 
-    def __init__(self, network: CutNetwork, bed: TestBed, cache: Cache) -> None:
+    def __init__(self, network: CutNetwork, bed: TestBed, cache: Cache | NoCache) -> None:
         self.network, self.bed, self.cache = network, bed, cache
         self.stage = Stopwatch()
-        self.digests = {name: cache.digest(pictures.path) for name, pictures in bed.sets.items()}
+        with self.stage("data"):
+            self.digests = {
+                name: cache.digest(pictures.path) for name, pictures in bed.sets.items()
+            }
 
     def rank(self, order: str, seed: int) -> NDArray[np.int64]:
-        """Return the channels in that order, first to go first, shape (C,)."""
+        """Return the channels in that order, first to go first, shape (C,).
+
+        Raises:
+            UserError: An oracle, and no poisoned pictures.
+        """
 
         def compute() -> NDArray[np.int64]:
             labels, rng = self.bed.clean_valid.labels, np.random.default_rng(seed)
@@ -39,7 +47,7 @@ class Kept:
             return rank_channels(order, evidence, lambda: self._poisoned(order))
 
         key = (*self._key(CLEAN_VALID), version_of_order(order), seed)
-        if POISONED_VALID in self.bed.sets:
+        if is_oracle(order) and POISONED_VALID in self.digests:
             key += (self.digests[POISONED_VALID],)
         with self.stage("rank"):
             return self.cache("order", key, compute)

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.networks.graph import is_nested, run
+from backdoor.networks.graph import is_nested, retrace
 from backdoor.pruning.fast_walk import LinearTail
 
 Array = NDArray[np.float32]
@@ -264,14 +264,14 @@ def _calls(tail: keras.Model, cut: keras.KerasTensor) -> tuple[list[Call], keras
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         if is_nested(layer) and len(layer.inputs) == len(layer.outputs) == 1:
-            return run(layer, args[0], call)
+            return retrace(layer, args[0], call)
         output = layer(*args, **kwargs)
         inputs = keras.tree.flatten((args, kwargs))
         tensors = [item for item in inputs if isinstance(item, keras.KerasTensor)]
         calls.append(Call(layer, tensors, output))
         return output
 
-    return calls, run(tail, cut, call)
+    return calls, retrace(tail, cut, call)
 
 
 def _is_linear(activation: object) -> bool:

@@ -29,7 +29,17 @@ def check_order(order: str) -> None:
 def version_of_order(order: str) -> str:
     """Return name and version of an order's score, as part of a key; of no order, its name."""
     score = SCORES.get(order) or ORACLES.get(order)
-    return version_of(score) if score else order
+    return f"{order}:{version_of(score)}" if score else order
+
+
+def is_oracle(order: str) -> bool:
+    """Tell whether an order looks at poisoned pictures."""
+    return order in ORACLES
+
+
+def described(order: str) -> str:
+    """Return the order's name for titles; no oracle is shown without being called one."""
+    return f"{order} (an oracle, which sees poisoned pictures)" if is_oracle(order) else order
 
 
 def rank_channels(
@@ -39,6 +49,9 @@ def rank_channels(
 
     Args:
         poisoned: Gives the poisoned validation activations; asked for by oracles alone.
+
+    Raises:
+        KeyError: There is no such order.
     """
     if order in SCORES:
         return by_score(SCORES[order](evidence))

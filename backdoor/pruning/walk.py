@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from backdoor.evaluation import Labels
 from backdoor.progress import progress
 from backdoor.versions import version
 
 Activations = NDArray[np.float32]
-Labels = NDArray[np.int64]
 
 
 @version(1)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import mlflow
 from mlflow.entities import Run
 
-from backdoor.pictures.test_bed import CLEAN_TEST, CLEAN_VALID, POISONED_TEST, POISONED_VALID
+from backdoor.pictures.test_bed import SETS
 from backdoor.tracking.record import (
     LAYER,
     NETWORK,
     ORDER,
+    SCALE,
+    SEED,
     TARGET,
     THRESHOLD,
     Record,
@@ -21,9 +23,8 @@ from backdoor.tracking.record import (
 from backdoor.tracking.sweeps import axes_of, positions_in
 
 Cell = tuple[str, float]  # order and threshold
-SETS = (CLEAN_VALID, CLEAN_TEST, POISONED_VALID, POISONED_TEST)
 SAME_TAGS = (NETWORK, LAYER, *(data_tag(name, "sha256") for name in SETS))
-SAME_PARAMS = (TARGET, "dataset.divide_by", "seed")
+SAME_PARAMS = (TARGET, SCALE, SEED)
 
 
 @dataclass(frozen=True, eq=False)

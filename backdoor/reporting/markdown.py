@@ -3,19 +3,19 @@
 import shutil
 from pathlib import Path
 
-from backdoor.reporting.report import Picture, Report, Section
+from backdoor.reporting.report import Report, ReportFigure, Section
 from backdoor.reporting.tables import FORMATS, Table
 
 REPORT_FILE = "report.md"
 OWN_FILES = ("table[0-9]*.*", "figure[12]*.*", "class_distribution*.*", REPORT_FILE)
-PICTURE_FORMATS = ("png", "svg")
+FIGURE_FORMATS = ("png", "svg")
 
 
-def as_markdown(report: Report, pictures: bool = True) -> str:
-    """Return the whole report; without pictures, what a terminal can show of it."""
+def as_markdown(report: Report, figures: bool = True) -> str:
+    """Return the whole report; without figures, what a terminal can show of it."""
     paragraphs = [f"# {report.title}\n"]
     for number, section in enumerate(report.sections, start=1):
-        paragraphs += _section(section, suffix_of(report, number), pictures)
+        paragraphs += _section(section, suffix_of(report, number), figures)
     return "\n".join([*paragraphs, *(f"{note}\n" for note in report.notes)])
 
 
@@ -27,10 +27,10 @@ def write_files(report: Report, folder: Path) -> None:
             for style, render in FORMATS.items():
                 path = folder / f"table{table.number}{suffix}.{style}"
                 path.write_text(render(table.lines))
-        for picture in section.pictures:
-            if picture.figure is not None:
-                for kind in PICTURE_FORMATS:
-                    picture.figure.savefig(folder / f"{picture.name}{suffix}.{kind}", dpi=150)
+        for entry in section.figures:
+            if entry.figure is not None:
+                for kind in FIGURE_FORMATS:
+                    entry.figure.savefig(folder / f"{entry.name}{suffix}.{kind}", dpi=150)
     (folder / REPORT_FILE).write_text(as_markdown(report))
 
 
@@ -49,15 +49,13 @@ def suffix_of(report: Report, number: int) -> str:
     return f"-{number}" if len(report.sections) > 1 else ""
 
 
-def _section(section: Section, suffix: str, pictures: bool) -> list[str]:
+def _section(section: Section, suffix: str, figures: bool) -> list[str]:
     paragraphs = [f"## {section.title}\n"] if section.title else []
     for table in section.tables:
         paragraphs += _table(table)
     paragraphs += [f"{note}\n" for note in section.notes]
     return paragraphs + [
-        _picture(picture, suffix)
-        for picture in section.pictures
-        if pictures or picture.figure is None
+        _figure(entry, suffix) for entry in section.figures if figures or entry.figure is None
     ]
 
 
@@ -66,7 +64,7 @@ def _table(table: Table) -> list[str]:
     return [f"### Table {table.number}: {table.title}\n", FORMATS["md"](table.lines), *missing]
 
 
-def _picture(picture: Picture, suffix: str) -> str:
-    if picture.figure is None:
-        return f"{picture.title}: missing, {picture.lost}\n"
-    return f"![{picture.title}]({picture.name}{suffix}.png)\n"
+def _figure(entry: ReportFigure, suffix: str) -> str:
+    if entry.figure is None:
+        return f"{entry.title}: missing, {entry.lost}\n"
+    return f"![{entry.title}]({entry.name}{suffix}.png)\n"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from backdoor.reporting.row import Row
-from backdoor.tracking.record import LAYER, Record
+from backdoor.tracking.record import BADNET, DATA_SET, LAYER, Record
 
 PUBLISHED_PICTURES = 12830  # in each of the published test sets
 NEAR = 2  # pictures that other hardware may decide otherwise
@@ -32,12 +32,12 @@ PUBLISHED: Mapping[str, Mapping[float, Published]] = {
         10: Published(74.09197194076384, 100.0, 2),
     },
 }
-CHANNELS = 60  # of the published network's layer
+PUBLISHED_CHANNELS = 60  # of the published network's layer
 
 
 def applies(records: Iterable[Record]) -> bool:
     """Tell whether the runs are of the published data and network, as far as the config says."""
-    expected = {"dataset.name": "lab3", "badnet.path": "auto"}
+    expected = {DATA_SET: "lab3", BADNET: "auto"}
     runs = [record.run for record in records]
     return bool(runs) and all(
         expected.items() <= run.data.params.items() and run.data.tags[LAYER] == "pool_3"
@@ -63,7 +63,7 @@ def agreement(row: Row) -> str:
     if not row.run:
         return ""
     for count in (row.clean, row.poisoned):
-        if count != PUBLISHED_PICTURES:
+        if count not in (None, PUBLISHED_PICTURES):
             return f"other pictures: {count}, not {PUBLISHED_PICTURES}"
     if contradicts_its_table(row.order, row.threshold):
         states = [other for other in PUBLISHED[row.order].values() if other is not line]
@@ -76,12 +76,13 @@ def agreement(row: Row) -> str:
 
 def _apart(row: Row, line: Published) -> float:
     """Return how many pictures two lines are apart; infinitely many with other channels."""
-    if row.removed != line.removed or row.attack_success_rate is None:
+    if row.removed != line.removed:
         return math.inf
-    return max(
-        abs(round((row.accuracy - line.accuracy / 100) * row.clean)),
-        abs(round((row.attack_success_rate - line.attack_success_rate / 100) * row.poisoned)),
-    )
+    apart = abs(round((row.accuracy - line.accuracy / 100) * row.clean))
+    if row.attack_success_rate is None or row.poisoned is None:
+        return apart
+    attack = row.attack_success_rate - line.attack_success_rate / 100
+    return max(apart, abs(round(attack * row.poisoned)))
 
 
 def contradicts_its_table(order: str, threshold: float) -> bool:

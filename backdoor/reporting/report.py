@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from backdoor.errors import UserError
 from backdoor.pictures.test_bed import POISONED_TEST
-from backdoor.pruning.orders import orders
+from backdoor.pruning.orders import described, orders
 from backdoor.reporting import published
 from backdoor.reporting.combinations import Combination, combinations
 from backdoor.reporting.figures import (
@@ -27,7 +27,7 @@ from backdoor.tracking.sweeps import newest_sweep, runs_of
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class ReportFigure:
     """A figure, or why it is missing.
 
     Attributes:
@@ -47,7 +47,7 @@ class Section:
     title: str
     tables: Sequence[Table]
     notes: Sequence[str]
-    pictures: Sequence[Picture]
+    figures: Sequence[ReportFigure]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +92,11 @@ def build_report(
 
 
 def _section(combination: Combination, explain: Callable[[Exception], str]) -> Section:
-    compare = published.applies(combination.records.values())
+    records = combination.records.values()
+    compare = published.applies(records)
+    poisoned = not records or any(record.size_of(POISONED_TEST) for record in records)
     tables = [
-        order_table(number, order, _rows(combination, order), compare)
+        order_table(number, order, rows_of(combination, order), compare, poisoned)
         for number, order in enumerate(_numbered(combination), start=1)
         if order in combination.orders
     ]
@@ -103,8 +105,8 @@ def _section(combination: Combination, explain: Callable[[Exception], str]) -> S
         for run in combination.superseded
     ]
     notes += _check(combination, explain)
-    pictures = _pictures(combination, explain) if combination.records else []
-    return Section(combination.title, tables, notes, pictures)
+    figures = _figures(combination, explain) if combination.records else []
+    return Section(combination.title, tables, notes, figures)
 
 
 def _numbered(combination: Combination) -> list[str]:
@@ -112,7 +114,7 @@ def _numbered(combination: Combination) -> list[str]:
     return [*orders(), *(name for name in combination.orders if name not in orders())]
 
 
-def _rows(combination: Combination, order: str) -> list[Row]:
+def rows_of(combination: Combination, order: str) -> list[Row]:
     """Return the lines of one order's table, the missing ones too."""
     rows = [row_of(record) for (name, _), record in combination.records.items() if name == order]
     return rows + [Row(*cell) for cell in combination.missing if cell[0] == order]
@@ -137,12 +139,12 @@ def _check(combination: Combination, explain: Callable[[Exception], str]) -> lis
     return lost
 
 
-def _pictures(combination: Combination, explain: Callable[[Exception], str]) -> list[Picture]:
+def _figures(combination: Combination, explain: Callable[[Exception], str]) -> list[ReportFigure]:
     """Draw the figures; Figure 1 shows the first order at its largest threshold."""
     numbered = _numbered(combination)
     first = min(combination.records, key=lambda cell: (numbered.index(cell[0]), -cell[1]))
     record = combination.records[first]
-    poisoned = record.pictures(POISONED_TEST) > 0
+    poisoned = record.size_of(POISONED_TEST) > 0
     shown = "clean and poisoned pictures" if poisoned else "clean pictures"
     rates = "accuracy and attack success rate" if poisoned else "accuracy"
     drawings: dict[str, tuple[str, Callable[[], Figure]]] = {
@@ -159,13 +161,13 @@ def _pictures(combination: Combination, explain: Callable[[Exception], str]) -> 
             lambda: draw_class_distribution(record.class_counts()),
         ),
     }
-    pictures = []
+    figures = []
     for name, (title, draw) in drawings.items():
         try:
-            pictures.append(Picture(name, title, draw()))
+            figures.append(ReportFigure(name, title, draw()))
         except (OSError, MlflowException) as error:
-            pictures.append(Picture(name, title, None, explain(error)))
-    return pictures
+            figures.append(ReportFigure(name, title, None, explain(error)))
+    return figures
 
 
 def _panels(combination: Combination) -> list[Panel]:
@@ -177,5 +179,5 @@ def _panels(combination: Combination) -> list[Panel]:
             record = next(iter(stops.values()))
             accuracy, attack = (record.curve(name) for name in TEST_CURVES)
             removed = {threshold: stop.count(REMOVED) for threshold, stop in stops.items()}
-            panels.append(Panel(f"order {order}", accuracy, attack or None, removed))
+            panels.append(Panel(f"order {described(order)}", accuracy, attack or None, removed))
     return panels

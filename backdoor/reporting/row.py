@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 
 from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST
-from backdoor.tracking.record import CHANNELS, REMOVED, Record
+from backdoor.tracking.record import (
+    ACCURACY,
+    ATTACK,
+    DETECTION,
+    FALSE_ALARMS,
+    REMOVED,
+    TOTAL,
+    Record,
+)
 
 
 @dataclass(frozen=True)
@@ -11,8 +19,8 @@ class Row:
     """One run's line; rates are fractions. Without `run` it is missing and the rest is empty.
 
     Attributes:
-        attack_success_rate, detection_rate: None without poisoned pictures.
-        clean, poisoned: Pictures of the test sets.
+        attack_success_rate, detection_rate, poisoned: None without poisoned pictures.
+        clean, poisoned: How many pictures the test sets have.
     """
 
     order: str
@@ -24,7 +32,7 @@ class Row:
     removed: int = 0
     channels: int = 0
     clean: int = 0
-    poisoned: int = 0
+    poisoned: int | None = None
     run: str = ""
 
 
@@ -34,14 +42,14 @@ def row_of(record: Record) -> Row:
     return Row(
         order=record.order,
         threshold=record.threshold,
-        accuracy=metrics["goodnet_accuracy"],
-        attack_success_rate=record.metric("goodnet_attack_success_rate"),
-        detection_rate=record.metric("detection_rate"),
-        false_alarm_rate=metrics["false_alarm_rate"],
+        accuracy=metrics[ACCURACY],
+        attack_success_rate=record.metric(ATTACK),
+        detection_rate=record.metric(DETECTION),
+        false_alarm_rate=metrics[FALSE_ALARMS],
         removed=record.count(REMOVED),
-        channels=record.count(CHANNELS),
-        clean=record.pictures(CLEAN_TEST),
-        poisoned=record.pictures(POISONED_TEST),
+        channels=record.count(TOTAL),
+        clean=record.size_of(CLEAN_TEST),
+        poisoned=record.size_of(POISONED_TEST) or None,
         run=record.run.info.run_id,
     )
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from backdoor.reporting.published import CHANNELS, agreement, published_line
+from backdoor.pruning.orders import described
+from backdoor.reporting.published import PUBLISHED_CHANNELS, agreement, published_line
 from backdoor.reporting.row import Row, percent
 
-Cells = Mapping[str, str]
-POISONED_COLUMNS = ("ASR %", "detected %")
+Line = Mapping[str, str]  # cells by column
+POISONED_COLUMNS = ("ASR %", "detected %", "published ASR %", "difference of ASR")
 RUN_COLUMN = "run"
 
 
@@ -25,27 +26,29 @@ class Table:
 
     number: int
     title: str
-    lines: Sequence[Cells]
+    lines: Sequence[Line]
     missing: Sequence[str]
 
 
-def order_table(number: int, order: str, rows: Sequence[Row], compare: bool) -> Table:
+def order_table(
+    number: int, order: str, rows: Sequence[Row], compare: bool, poisoned: bool = True
+) -> Table:
     """Return the table of one order's rows, by threshold.
 
     Args:
+        poisoned: Whether there are poisoned pictures; else what needs them has no column.
         compare: Add the published values, the differences and how each row stands to its line.
     """
     rows = sorted(rows, key=lambda row: row.threshold)
     lines = [_cells(row) | (_comparison(row) if compare else {}) for row in rows]
-    if not any(row.poisoned for row in rows if row.run):
-        dropped = POISONED_COLUMNS if any(row.run for row in rows) else ()
-        lines = [{key: cell for key, cell in line.items() if key not in dropped} for line in lines]
+    dropped = () if poisoned else POISONED_COLUMNS
+    lines = [{key: cell for key, cell in line.items() if key not in dropped} for line in lines]
     missing = [f"{order}-{row.threshold:g}" for row in rows if not row.run]
-    title = f"the GoodNet on the test sets, channels removed in order {order}"
+    title = f"the GoodNet on the test sets, channels removed in order {described(order)}"
     return Table(number, title, lines, missing)
 
 
-def as_csv(lines: Sequence[Cells]) -> str:
+def as_csv(lines: Sequence[Line]) -> str:
     """Return the table as comma-separated values."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(lines[0]))
@@ -54,14 +57,14 @@ def as_csv(lines: Sequence[Cells]) -> str:
     return text.getvalue()
 
 
-def _tabulated(style: str) -> Callable[[Sequence[Cells]], str]:
-    def render(lines: Sequence[Cells]) -> str:
+def _tabulated(style: str) -> Callable[[Sequence[Line]], str]:
+    def render(lines: Sequence[Line]) -> str:
         return str(tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True)) + "\n"
 
     return render
 
 
-FORMATS: dict[str, Callable[[Sequence[Cells]], str]] = {
+FORMATS: dict[str, Callable[[Sequence[Line]], str]] = {
     "md": _tabulated("github"),
     "csv": as_csv,
     "tex": _tabulated("latex_booktabs"),
@@ -98,7 +101,7 @@ def _comparison(row: Row) -> dict[str, str]:
             f"{100 * row.accuracy - line.accuracy:+.4f}",
             f"{line.attack_success_rate:.4f}",
             "" if attack is None else f"{100 * attack - line.attack_success_rate:+.4f}",
-            f"{line.removed}/{CHANNELS}",
+            f"{line.removed}/{PUBLISHED_CHANNELS}",
         )
         cells = dict(zip(cells, values, strict=True))
     return cells | {"verdict": agreement(row)}

@@ -16,6 +16,7 @@ import mlflow
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
+from backdoor.errors import UserError
 from backdoor.tracking.store import Store, without_password
 
 SECONDS_TO_ANSWER = 10
@@ -49,6 +50,7 @@ def read_only(store: Store) -> mlflow.MlflowClient:
 
     Raises:
         ConnectionError: Nobody listens there.
+        UserError: It is no address.
     """
     _reach(store)
     return mlflow.MlflowClient(store.address)
@@ -79,10 +81,13 @@ def _open_database(store: Store, database: Path) -> mlflow.MlflowClient:
 
 def _reach(store: Store) -> None:
     """Try whether somebody listens; MLflow tries for minutes to open a database server."""
-    address = urlsplit(store.address)
-    if address.hostname and address.port:
+    try:
+        address = urlsplit(store.address)
+        there = address.hostname, address.port
+    except ValueError as error:
+        raise UserError(f"tracking.uri: expected an address, got {store.shown}: {error}") from error
+    if all(there):
         try:
-            there = (address.hostname, address.port)
             socket.create_connection(there, SECONDS_TO_ANSWER).close()
         except OSError as error:
             raise _unreachable(store, error) from error

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,15 +37,20 @@ COMPLETE, ERROR, RESULT = "complete", "error", "result"
 LOG, ALIVE = "log", "alive"
 NETWORK, LAYER, CLASSES = "network.sha256", "network.layer", "network.classes"
 GOODNET = "goodnet.sha256"
+VERSION, COMMIT = "backdoor.version", "backdoor.commit"
 PARENT = "mlflow.parentRunId"
 
 # Parameters that more than one module reads
 ORDER, THRESHOLD, TARGET, DEVICE = "order", "threshold", "dataset.target", "device_name"
+SEED, SCALE, DATA_SET, BADNET = "seed", "dataset.divide_by", "dataset.name", "badnet.path"
 
 # Metrics: those of the stop are named as in evaluation. A curve has its own prefix, since MLflow
 # shows its last point, k = C, as the metric's value.
-REMOVED, CHANNELS = "channels_removed", "channels_total"
+REMOVED, TOTAL = "channels_removed", "channels_total"
+ACCURACY, ATTACK = "goodnet_accuracy", "goodnet_attack_success_rate"
+DETECTION, FALSE_ALARMS = "detection_rate", "false_alarm_rate"
 CURVE, SECONDS = "curve/", "seconds/"
+WHOLE = f"{SECONDS}total"
 TEST_CURVES = ("test_goodnet_accuracy", "test_goodnet_attack_success_rate")
 
 # Artifacts
@@ -57,6 +62,8 @@ CURVES_FILE = "curve.csv"  # a line for each k
 SAMPLES_FILE = "samples.npz"  # the fields of Samples
 CURVES_PICTURE, SAMPLES_PICTURE = "curve.png", "samples.png"
 
+Curves = Mapping[str, NDArray[Any]]
+
 MOST_PER_BATCH = 1000  # metrics, by MLflow's REST API
 ATTEMPTS = 3
 
@@ -64,6 +71,15 @@ ATTEMPTS = 3
 def data_tag(name: str, what: str) -> str:
     """Return the tag of a set's `sha256` or number of `pictures`."""
     return f"data.{name}.{what}"
+
+
+def in_sweep(sweep: str) -> str:
+    """Return the tag that the runs of a sweep have; its value is their positions in the sweep.
+
+    A tag for each sweep, since a run that is complete belongs to every later sweep that asks for
+    its result. Several numbers where one result was asked for several times (`device=cpu,gpu`).
+    """
+    return f"{SWEEP}.{sweep}"
 
 
 def log_goodnet(goodnet: Any) -> None:
@@ -76,17 +92,19 @@ def log_goodnet(goodnet: Any) -> None:
         inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *goodnet.input_shape[1:]))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, goodnet.output_shape[-1]))]),
     )
-    requirements = [f"{name}=={version(name)}" for name in ("tensorflow", "keras", "numpy")]
+    requirements = [
+        f"{name}=={metadata.version(name)}" for name in ("tensorflow", "keras", "numpy")
+    ]
     logged = mlflow.tensorflow.log_model(
         goodnet, name=MODEL, signature=signature, pip_requirements=requirements
     )
     mlflow.set_tag(GOODNET, _model_digest(logged.model_uri))
 
 
-def log_outcome(run_id: str, outcome: "Outcome", threshold: "Threshold") -> None:
+def log_outcome(run_id: str, outcome: "Outcome", threshold: "Threshold", curves: Curves) -> None:
     """Log metrics, curves, data sets and tags."""
     mlflow.log_metrics(outcome.metrics(threshold))
-    log_curves(run_id, outcome.curves())
+    log_curves(run_id, curves)
     tags = {
         NETWORK: outcome.network.fingerprint,
         LAYER: outcome.network.layer,
@@ -102,6 +120,7 @@ def log_outcome(run_id: str, outcome: "Outcome", threshold: "Threshold") -> None
 def log_artifacts(
     outcome: "Outcome",
     threshold: "Threshold",
+    curves: Curves,
     samples: Samples,
     figures: Mapping[str, Figure],
     folder: Path,
@@ -121,7 +140,6 @@ def log_artifacts(
     (folder / COUNTS_FILE).write_text(json.dumps(counts))
     np.savez_compressed(folder / LABELS_FILE, allow_pickle=False, **_labels(outcome, threshold))
     np.savez_compressed(folder / SAMPLES_FILE, allow_pickle=False, **asdict(samples))
-    curves = outcome.curves()
     with (folder / CURVES_FILE).open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["channels_removed", "channel", *curves])
@@ -137,7 +155,7 @@ def log_seconds(seconds: Mapping[str, float]) -> None:
     mlflow.log_metrics({f"{SECONDS}{stage}": value for stage, value in seconds.items()})
 
 
-def log_curves(run_id: str, curves: Mapping[str, NDArray[Any]]) -> None:
+def log_curves(run_id: str, curves: Curves) -> None:
     """Log each curve's value at k as its metric's value at step k, in few calls."""
     now = int(time.time() * 1000)
     metrics = [
@@ -201,13 +219,13 @@ class Record:
         """Return a metric that is a number of channels."""
         return int(self.run.data.metrics[name])
 
-    def pictures(self, name: str) -> int:
+    def size_of(self, name: str) -> int:
         """Return how many pictures a set has, 0 where there is no such set."""
         return int(self.run.data.tags.get(data_tag(name, "pictures"), 0))
 
     def curve(self, name: str) -> list[float]:
         """Return a curve's values at k = 0, 1, ...; none where it was not measured."""
-        for prefix in (CURVE, ""):  # until version 0.1 there was none
+        for prefix in (CURVE, ""):  # in version 0.1 there was none
             history = self.client.get_metric_history(self.run.info.run_id, f"{prefix}{name}")
             if history:
                 break
@@ -231,19 +249,19 @@ class Record:
         """
         channels = json.loads(self._text(CHANNELS_FILE))
         removed = channels["removed"]
-        self._check(CHANNELS, self.count(CHANNELS), len(channels["order"]))
+        self._check(TOTAL, self.count(TOTAL), len(channels["order"]))
         self._check(REMOVED, self.count(REMOVED), len(removed))
         self._check("channels", channels["order"][: len(removed)], removed)
         labels = self._arrays(LABELS_FILE)
         for name in (CLEAN_TEST, POISONED_TEST):
             pictures = len(labels.get(f"{name}_badnet", ()))
-            self._check(f"pictures of {name}", self.pictures(name), pictures)
+            self._check(f"pictures of {name}", self.size_of(name), pictures)
         for name, value in self._recomputed(labels).items():
             self._check(name, self.metric(name), value)
         rows = list(csv.DictReader(self._text(CURVES_FILE).splitlines()))
         for name in TEST_CURVES:
-            if name in rows[0]:
-                self._check(name, self.curve(name), [float(row[name]) for row in rows])
+            there = [float(row[name]) for row in rows] if name in rows[0] else []
+            self._check(name, self.curve(name), there)
         model = f"models:/{self.run.outputs.model_outputs[0].model_id}"
         self._check(GOODNET, self.run.data.tags[GOODNET], _model_digest(model))
 
@@ -260,7 +278,7 @@ class Record:
 
         badnet, pruned, truth = of(CLEAN_TEST)
         metrics = evaluate_clean(badnet, pruned, truth, self.classes)
-        if f"{POISONED_TEST}_truth" in labels:
+        if self.size_of(POISONED_TEST):
             badnet, pruned, truth = of(POISONED_TEST)
             known = None if (truth == UNKNOWN).all() else truth
             target = int(self.run.data.params[TARGET])

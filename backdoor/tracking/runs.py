@@ -14,13 +14,15 @@ from backdoor import __version__
 from backdoor.tracking.liveness import alive, dead
 from backdoor.tracking.record import (
     ALIVE,
+    COMMIT,
     COMPLETE,
     ERROR,
     KIND,
     LOG,
     RESULT,
     RUN,
-    SWEEP,
+    VERSION,
+    in_sweep,
     is_complete,
 )
 from backdoor.tracking.store import Store, without_password
@@ -54,7 +56,7 @@ def tracked_run(
     ):
         run_id = run.info.run_id
         try:
-            mlflow.set_tag(f"{SWEEP}.{sweep or run_id}", position)
+            mlflow.set_tag(in_sweep(sweep or run_id), position)
             mlflow.log_params(params)
             yield run_id
             mlflow.set_tag(COMPLETE, "true")
@@ -123,4 +125,4 @@ def _code_version() -> dict[str, str]:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         described = "unknown"
-    return {"backdoor.version": __version__, "backdoor.commit": described}
+    return {VERSION: __version__, COMMIT: described}

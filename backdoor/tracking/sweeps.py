@@ -15,6 +15,7 @@ from backdoor.tracking.record import (
     RUN,
     RUNS,
     SWEEP,
+    in_sweep,
     is_complete,
 )
 from backdoor.tracking.runs import search
@@ -54,15 +55,6 @@ def axes_of(sweep: Run) -> dict[str, list[str]]:
     """Return what a sweep varies over which values; nothing of a run that stands alone."""
     axes: dict[str, list[str]] = json.loads(sweep.data.tags.get(AXES, "{}"))
     return axes
-
-
-def in_sweep(sweep: str) -> str:
-    """Return the tag that the runs of a sweep have; its value is their positions in the sweep.
-
-    A tag for each sweep, since a run that is complete belongs to every later sweep that asks for
-    its result. Several numbers where one result was asked for several times (`device=cpu,gpu`).
-    """
-    return f"{SWEEP}.{sweep}"
 
 
 def positions_in(sweep: str, run: Run) -> list[int]:

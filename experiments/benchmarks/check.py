@@ -7,6 +7,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from backdoor.networks.cut import CutNetwork
+from backdoor.pictures.test_bed import CLEAN_VALID
 from backdoor.pruning.any_walk import walk_network
 from backdoor.pruning.device_walk import walk_on_device
 from backdoor.pruning.walk import walk
@@ -28,13 +29,15 @@ def check_labels(network: CutNetwork, pictures: Pictures) -> dict[str, Any]:
 
     activations = {name: activate(network, values) for name, values in pictures.items()}
     gaps: list[float] = []
-    for order in published_orders(network, activations["clean_valid"]).values():
+    orders = published_orders(network, activations[CLEAN_VALID])
+    pictures_in_all = sum(map(len, activations.values()))
+    for order in orders.values():
         for values in activations.values():
             labels = walk_network(network, values, order)
             for k, i in np.argwhere(labels != other_walk(values, order)):
                 gaps.append(_gap(network, values[i], order[:k], labels[k, i]))
     return {
-        "labels_compared": 2 * (network.channels + 1) * sum(map(len, activations.values())),
+        "labels_compared": len(orders) * (network.channels + 1) * pictures_in_all,
         "label_mismatches": len(gaps),
         "of_these_near_ties": sum(gap < 1e-3 for gap in gaps),
         "largest_gap": max(gaps, default=0.0),

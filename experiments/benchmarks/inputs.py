@@ -8,11 +8,9 @@ from backdoor.attacks.drawn_set import BATCH
 from backdoor.networks.deepid import build_deepid
 from backdoor.networks.model_files import load_badnet
 from backdoor.pictures.drawn_faces import draw_faces, invent_people
-from backdoor.pictures.test_bed import CLEAN_TEST, CLEAN_VALID, POISONED_TEST, POISONED_VALID
+from backdoor.pictures.test_bed import SETS
 from backdoor.progress import progress
 from experiments.benchmarks.settings import Benchmark
-
-SETS = (CLEAN_VALID, CLEAN_TEST, POISONED_VALID, POISONED_TEST)
 
 
 def badnet_of(settings: Benchmark, pictures: NDArray[np.float32]) -> keras.Model:

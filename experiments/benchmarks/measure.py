@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.picture_set import CHUNK
+from backdoor.pictures.test_bed import CLEAN_TEST, CLEAN_VALID
 from backdoor.pruning.any_walk import linear_tail, walk_network
 from backdoor.pruning.fast_walk import LinearTail, linear_walk
 from backdoor.pruning.orders import rank_channels
@@ -19,10 +20,11 @@ from backdoor.pruning.scores import Evidence
 from backdoor.pruning.stop import channels_to_remove
 from backdoor.reporting.published import PUBLISHED
 
-# The lab's loop at the published stops, 45, 48, 52 and 1, 1, 2: the whole valid set once before and
-# once after every channel removed; then B and B' on both test sets.
-VALID_PASSES = 6 + 45 + 48 + 52 + 1 + 1 + 2
-TEST_PASSES = 6 * 4
+# The lab's loop at the published stops: the whole valid set once before and once after every
+# channel removed; then B and B' on both test sets.
+STOPS = [line.removed for lines in PUBLISHED.values() for line in lines.values()]
+VALID_PASSES = len(STOPS) + sum(STOPS)
+TEST_PASSES = 4 * len(STOPS)
 TIMED = 6  # valid passes of each repeat; single ones differ by a factor of two
 
 Pictures = Mapping[str, NDArray[np.float32]]
@@ -40,7 +42,7 @@ def measure(network: CutNetwork, pictures: Pictures) -> Seconds:
     head, activations = timed(
         lambda: {name: activate(network, values) for name, values in pictures.items()}
     )
-    rank, orders = timed(lambda: published_orders(network, activations["clean_valid"]))
+    rank, orders = timed(lambda: published_orders(network, activations[CLEAN_VALID]))
 
     def seconds_of_walk(order: Order) -> float:
         return timed(lambda: [walk_network(network, a, order) for a in activations.values()])[0]
@@ -104,7 +106,7 @@ def lab_loop(network: CutNetwork, pictures: Pictures) -> float:
             / channels
         )
 
-    return VALID_PASSES * passes("clean_valid", TIMED) + TEST_PASSES * passes("clean_test", 2)
+    return VALID_PASSES * passes(CLEAN_VALID, TIMED) + TEST_PASSES * passes(CLEAN_TEST, 2)
 
 
 def measure_growth(
@@ -153,6 +155,6 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _compile(network: CutNetwork, pictures: Pictures) -> None:
-    few = pictures["clean_valid"][:64]
+    few = pictures[CLEAN_VALID][:64]
     network.classify_pictures(few)
     walk_network(network, activate(network, few), np.arange(network.channels))

@@ -1,6 +1,7 @@
 """What a run computes, once TensorFlow is started."""
 
 import functools
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from backdoor.networks.cut import CutNetwork, cut_network
 from backdoor.networks.goodnet import build_goodnet, saved_and_loaded
 from backdoor.networks.model_files import load_badnet
 from backdoor.progress import Stopwatch
+from backdoor.pruning.orders import described
 from backdoor.reporting.figures import Panel, draw_curves, draw_samples
 from backdoor.samples import sample_pictures
 from backdoor.tracking import record
@@ -34,6 +36,7 @@ def detect_and_record(
         sha256 = cache.digest(path) if path.is_file() else ""
         network = _network(path, sha256, settings.badnet.trust, settings.layer)
     outcome = detect(network, bed, settings.order, [threshold], settings.seed, cache)
+    curves = outcome.curves()
     rng = np.random.default_rng(settings.seed)
     with stage("goodnet"):
         goodnet = build_goodnet(network, outcome.removed(threshold))
@@ -44,15 +47,15 @@ def detect_and_record(
         record.log_goodnet(saved_and_loaded(goodnet, file, answers, rng))
         file.unlink()
     with stage("tracking"):
-        record.log_outcome(run_id, outcome, threshold)
+        record.log_outcome(run_id, outcome, threshold, curves)
     with stage("artifacts"):
         samples = sample_pictures(outcome, threshold, rng)
         figures = {
-            record.CURVES_PICTURE: draw_curves([_panel(outcome, settings)], "GoodNet"),
+            record.CURVES_PICTURE: draw_curves([_panel(outcome, curves, settings)], "GoodNet"),
             record.SAMPLES_PICTURE: draw_samples(samples, network.classes),
         }
-        record.log_artifacts(outcome, threshold, samples, figures, folder)
-    return {**stage.seconds, **outcome.seconds}
+        record.log_artifacts(outcome, threshold, curves, samples, figures, folder)
+    return dict(Counter(stage.seconds) + Counter(outcome.seconds))
 
 
 @functools.lru_cache(maxsize=1)
@@ -64,8 +67,9 @@ def _network(path: Path, sha256: str, trust: bool, layer: str) -> CutNetwork:
     return cut_network(load_badnet(path, trust), layer)
 
 
-def _panel(outcome: Outcome, settings: Settings) -> Panel:
-    curves = {name: curve.tolist() for name, curve in outcome.curves().items()}
+def _panel(outcome: Outcome, curves: record.Curves, settings: Settings) -> Panel:
+    points = {name: curve.tolist() for name, curve in curves.items()}
     accuracy, attack = record.TEST_CURVES
     stops = {float(settings.threshold): outcome.stops[settings.threshold]}
-    return Panel(f"order {settings.order}", curves[accuracy], curves.get(attack), stops)
+    title = f"order {described(settings.order)}"
+    return Panel(title, points[accuracy], points.get(attack), stops)

@@ -17,7 +17,7 @@ from experiments.launch.position import hand_to_jobs
 if TYPE_CHECKING:
     from experiments.launch.sweep import OpenSweep
 
-EXTRAS = {"hydra_plugins.hydra_ray_launcher": "ray"}  # by the package of the launcher
+LAUNCHERS = {"hydra_plugins.hydra_ray_launcher": "ray"}  # extras by the package of the launcher
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,6 @@ def closing_sweep(call: Callable[[], int]) -> int:
 
 
 def _check_launcher(launcher: DictConfig) -> None:
-    for package, extra in EXTRAS.items():
+    for package, extra in LAUNCHERS.items():
         if launcher._target_.startswith(f"{package}.") and not importlib.util.find_spec(package):
             raise UserError(cli.missing_extra(extra))

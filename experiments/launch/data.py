@@ -49,7 +49,11 @@ def open_bed(settings: Settings) -> TestBed:
             build_dataset(data.draw, root)
     if data.verify:
         _verify(settings)
-    sets = {name: open_pictures(path, data.divide_by) for name, path in files.items() if path}
+    sets = {
+        name: open_pictures(path, data.divide_by)
+        for name, path in files.items()
+        if path is not None
+    }
     poisoned = None
     if POISONED_TEST in sets:
         poisoned = Poisoned(sets[POISONED_VALID], sets[POISONED_TEST], data.target)
@@ -67,7 +71,9 @@ def _verify(settings: Settings) -> None:
         raise UserError(f"dataset.verify: expected a data set with known SHA-256, got {data.name}")
     for name, expected in data.sha256.items():
         path = badnet_path(settings) if name == "badnet" else data.files[name]
-        if path is None or not path.is_file():
+        if path is None:
+            continue
+        if not path.is_file():
             raise UserError(f"{path}: expected the published {name}, found no such file")
         digest = sha256(path)
         if digest != expected:

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import mlflow
 from filelock import FileLock
@@ -32,7 +33,7 @@ from experiments.launch.resolvers import cores
 from experiments.launch.settings import Settings, alive_folder, settings_of, store_of
 from experiments.launch.time_limit import time_limit
 
-log = logging.getLogger("experiments.run")
+log = logging.getLogger("experiments.run")  # by which conf/hydra/job_logging shows it
 
 Params = Mapping[str, object]
 
@@ -78,7 +79,7 @@ def _run(config: DictConfig, launcher: DictConfig, position: Position) -> str:
     client = connect(settings.tracking, settings.verbose)
     cache = Cache(settings.cache)
     if position.sweep is None:
-        mark_dead(client, settings.tracking, settings.alive_folder)
+        mark_dead(client, settings.tracking, alive_folder(settings.cache))
     # Who asks for what another process is computing waits for it, and finds it complete.
     with FileLock(cache.lock(f"run-{settings_key(params)}")):
         result = None if settings.force else result_of(settings, params, cache)
@@ -97,7 +98,7 @@ def _tracked(settings: Settings, params: Params, position: Position, cache: Cach
     run = tracked_run(
         settings.name,
         params,
-        settings.alive_folder,
+        alive_folder(settings.cache),
         position.sweep,
         position.number,
         position.log,
@@ -118,7 +119,7 @@ def _tracked(settings: Settings, params: Params, position: Position, cache: Cach
     return run_id
 
 
-def _refuse(config: DictConfig, error: Exception, position: Position) -> None:
+def _refuse(config: DictConfig, error: Exception, position: Position) -> NoReturn:
     """Track a run whose config could not be read, so that a sweep shows that and why it failed."""
     connect(store_of(config))
     params, folder = cli.params_of(config, resolve=False), alive_folder(config.cache)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-SWEEP, RUNS, ONLY = "BACKDOOR_SWEEP", "BACKDOOR_RUNS", "BACKDOOR_ONLY"
-FOLDER = "BACKDOOR_FOLDER"
+# Environment variables
+SWEEP_ID, RUNS_IN_ALL = "BACKDOOR_SWEEP", "BACKDOOR_RUNS"
+ONLY, FOLDER = "BACKDOOR_ONLY", "BACKDOOR_FOLDER"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Position:
 
     @property
     def prefix(self) -> str:
-        return f"[{self.number}/{os.environ[RUNS]}] " if self.sweep else ""
+        return f"[{self.number}/{os.environ[RUNS_IN_ALL]}] " if self.sweep else ""
 
     @property
     def wanted(self) -> bool:
@@ -36,7 +37,7 @@ class Position:
 
 def position_of(hydra_config: DictConfig) -> Position:
     """Return the position of the job that runs."""
-    sweep = os.environ.get(SWEEP)
+    sweep = os.environ.get(SWEEP_ID)
     file = Path(hydra_config.runtime.output_dir) / f"{hydra_config.job.name}.log"
     return Position(sweep, hydra_config.job.num + 1 if sweep else 1, str(file.resolve()))
 
@@ -48,8 +49,8 @@ def hand_to_jobs(config: DictConfig, sweep: str, runs: int, only: Sequence[int])
         only: The numbers of those that are to run; none are all.
     """
     handed = {
-        SWEEP: sweep,
-        RUNS: runs,
+        SWEEP_ID: sweep,
+        RUNS_IN_ALL: runs,
         ONLY: ",".join(map(str, only)),
         FOLDER: Path.cwd(),  # Ray's workers start in folders of their own
     }

@@ -23,5 +23,5 @@ def report(sweep: str | None, folder: Path, store: Store) -> None:
         write_files(built, Path(made))
         client.log_artifacts(built.sweep, made, "report")
         replace_files(folder, Path(made))
-    print(as_markdown(built, pictures=False))
+    print(as_markdown(built, figures=False))
     print(f"report: {folder.resolve()}, and in MLflow with the run {built.sweep}")

@@ -6,7 +6,7 @@ import os
 
 from omegaconf import OmegaConf
 
-from backdoor.pictures.drawn_faces import draw_faces
+from backdoor.attacks.drawn_set import build_dataset
 from backdoor.versions import version_of
 
 
@@ -16,7 +16,7 @@ def built_from(*settings: object) -> str:
         OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         for value in settings
     ]
-    return hashlib.sha256(json.dumps([version_of(draw_faces), *plain]).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps([version_of(build_dataset), *plain]).encode()).hexdigest()[:8]
 
 
 def cores() -> int:

@@ -12,10 +12,17 @@ from pydantic import TypeAdapter, ValidationError
 from backdoor.attacks.drawn_set import Drawing
 from backdoor.device import check_device
 from backdoor.errors import UserError
-from backdoor.pictures.test_bed import CLEAN_TEST, CLEAN_VALID, POISONED_TEST, POISONED_VALID
+from backdoor.pictures.test_bed import (
+    CLEAN_TEST,
+    CLEAN_VALID,
+    POISONED_TEST,
+    POISONED_VALID,
+    SETS,
+)
 from backdoor.tracking.store import Store
 
 RUNNING = "running"
+LONGEST = 1e8  # seconds, three years
 POISONED = (POISONED_VALID, POISONED_TEST)
 
 
@@ -44,7 +51,8 @@ class DataSet:
     draw: Drawing | None
 
     def __post_init__(self) -> None:
-        wanted = POISONED if any(getattr(self, name) for name in POISONED) else ()
+        given = any(getattr(self, name) is not None for name in POISONED)
+        wanted = POISONED if given else ()
         for name in (CLEAN_VALID, CLEAN_TEST, *wanted):
             if getattr(self, name) is None:
                 raise UserError(f"dataset.{name}: expected an HDF5 file of pictures, got none")
@@ -52,8 +60,8 @@ class DataSet:
     @property
     def files(self) -> Mapping[str, Path | None]:
         """Every set's file, None for poisoned sets that are not given."""
-        paths = {name: getattr(self, name) for name in (CLEAN_VALID, CLEAN_TEST, *POISONED)}
-        return {name: Path(path) if path else None for name, path in paths.items()}
+        paths = {name: getattr(self, name) for name in SETS}
+        return {name: None if path is None else Path(path) for name, path in paths.items()}
 
 
 @dataclass(frozen=True)
@@ -85,18 +93,16 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_device(self.device, self.threads)
-        if self.time_limit is not None and self.time_limit <= 0:
+        if self.time_limit is not None and not 0 < self.time_limit < LONGEST:
             raise UserError(
                 f"time_limit: expected seconds above 0, or null for none, got {self.time_limit:g}"
             )
+        if self.seed < 0:
+            raise UserError(f"seed: expected a whole number of at least 0, got {self.seed}")
 
     @property
     def name(self) -> str:
         return f"{self.order}-{self.threshold}"
-
-    @property
-    def alive_folder(self) -> Path:
-        return alive_folder(self.cache)
 
 
 def settings_of(config: DictConfig) -> Settings:

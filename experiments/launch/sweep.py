@@ -16,13 +16,12 @@ from backdoor.cache import Cache
 from backdoor.reporting.terminal import runs_table
 from backdoor.tracking.connect import connect, read_only
 from backdoor.tracking.liveness import alive
-from backdoor.tracking.record import LOG, is_complete
+from backdoor.tracking.record import LOG, in_sweep, is_complete
 from backdoor.tracking.runs import DIED, INTERRUPTED, complete_results, mark_dead
 from backdoor.tracking.store import Store
 from backdoor.tracking.sweeps import (
     complete_positions,
     finish_sweep,
-    in_sweep,
     positions_in,
     runs_of,
     start_sweep,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor.errors import UserError
-from backdoor.pictures.picture_set import PictureSet, ReadRows, Rows, checked_labels
+from backdoor.pictures.picture_set import PictureSet, ReadRows, Selection, checked_labels
 from backdoor.pictures.safe_hdf5 import check_hdf5
 
 MOST_PICTURES = 2**27
@@ -44,7 +44,11 @@ def write_pictures(
     labels: NDArray[np.int64],
     true_labels: NDArray[np.int64] | None = None,
 ) -> None:
-    """Write pictures (n, height, width, channels), given in chunks, in the course's layout."""
+    """Write pictures (n, height, width, channels), given in chunks, in the course's layout.
+
+    Raises:
+        ValueError: There are fewer or more pictures than labels; nothing is written then.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -84,7 +88,7 @@ def _open(path: Path) -> h5py.File:
 def _open_rows(path: Path, channels_first: bool) -> Iterator[ReadRows]:
     with _open(path) as file:
 
-        def read_rows(rows: Rows) -> NDArray[np.generic]:
+        def read_rows(rows: Selection) -> NDArray[np.generic]:
             try:
                 stored: NDArray[np.generic] = file["data"][rows]
             except OSError as error:

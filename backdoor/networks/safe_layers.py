@@ -1,0 +1,106 @@
+"""Which objects a stranger's architecture may hold: Keras' own that compute with numbers, no more.
+
+The lists are derived from what this Keras offers, less what runs code or opens files.
+"""
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+RUNS_PYTHON = "which runs Python code of its author"
+OTHER_FRAMEWORK = "which runs code of another framework"
+OPENS_FILES = "which opens other files"
+READS_VOCABULARY = "whose vocabulary may be a file of this machine"
+NO_LAYER = "which computes nothing by itself"
+CALLS_FUNCTIONS = "which calls functions that its author chose"
+REFUSED_LAYERS = {
+    "Lambda": RUNS_PYTHON,
+    "FlaxLayer": OTHER_FRAMEWORK,
+    "JaxLayer": OTHER_FRAMEWORK,
+    "TorchModuleWrapper": OTHER_FRAMEWORK,
+    "TFSMLayer": OPENS_FILES,
+    "IntegerLookup": READS_VOCABULARY,
+    "StringLookup": READS_VOCABULARY,
+    "TextVectorization": READS_VOCABULARY,
+    "Layer": NO_LAYER,
+    "Wrapper": NO_LAYER,
+}
+REFUSED_OPERATIONS = {
+    **dict.fromkeys(
+        ("AssociativeScan", "Cond", "ForiLoop", "Map", "Scan", "Switch", "VectorizedMap"),
+        CALLS_FUNCTIONS,
+    ),
+    "WhileLoop": CALLS_FUNCTIONS,
+    "Operation": NO_LAYER,
+}
+OPERATIONS = tuple(
+    f"keras.src.ops.{name}" for name in ("core", "image", "linalg", "math", "nn", "numpy")
+)  # where Keras says that its operations are from, when it saves them
+CONTAINERS = {"Functional", "Model", "Sequential"}
+VALUES = {
+    "DTypePolicy", "Policy", "TensorShape", "SeedGenerator", "__tuple__", "__keras_tensor__",
+    "__numpy__", "__tensor__", "__slice__", "__ellipsis__",
+}  # fmt: skip
+ARRAYS = {"__numpy__", "__tensor__"}
+MODULES_OF_VALUES = (keras.initializers, keras.regularizers, keras.constraints)
+
+
+def is_layer(name: str) -> bool:
+    """Tell whether this Keras has a layer of that name."""
+    found = getattr(keras.layers, name, None)
+    return isinstance(found, type) and issubclass(found, keras.Layer)
+
+
+def reason_to_refuse(item: dict[str, Any]) -> str | None:
+    """Return why an object of an architecture may not be built, as `'Name', which ...`.
+
+    Args:
+        item: With `class_name`, and, as Keras 3 writes it, `module` and `registered_name`.
+    """
+    name, module = str(item["class_name"]), str(item.get("module") or "keras")
+    if module.split(".")[0] != "keras":
+        return f"{module + '.' + name!r}, which is not Keras' own"
+    if item.get("registered_name") not in (None, name):
+        return f"{module + '.' + name!r}, which is registered as {item['registered_name']!r}"
+    if module in OPERATIONS:
+        return _of_operation(name, module)
+    if name in REFUSED_LAYERS:
+        return f"{name!r}, {REFUSED_LAYERS[name]}"
+    if name in ARRAYS and not _is_number(item.get("config")):
+        return f"{name!r}, which holds no plain numbers"
+    known = name in CONTAINERS | VALUES or is_layer(name)
+    if known or any(isinstance(getattr(m, name, None), type) for m in MODULES_OF_VALUES):
+        return None
+    return f"{name!r}, which Keras {keras.__version__} has no layer of"
+
+
+def objects_of(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield everything in an architecture that is to be built."""
+    if isinstance(node, dict):
+        if "class_name" in node:
+            yield node
+        for value in node.values():
+            yield from objects_of(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from objects_of(value)
+
+
+def _of_operation(name: str, module: str) -> str | None:
+    if name in REFUSED_OPERATIONS:
+        return f"{name!r}, {REFUSED_OPERATIONS[name]}"
+    operation = getattr(importlib.import_module(module), name, None)
+    if isinstance(operation, type) and issubclass(operation, keras.Operation):
+        return None
+    return f"{name!r}, which Keras {keras.__version__} has no operation of"
+
+
+def _is_number(config: Any) -> bool:
+    try:
+        dtype = np.dtype(config["dtype"])
+    except (TypeError, KeyError):
+        return False
+    return dtype.kind in "biuf" and dtype.itemsize <= 8
