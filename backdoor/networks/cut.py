@@ -1,4 +1,4 @@
-"""The network under test, cut in two at a pooling layer's output.
+"""The network under test, cut in two at a layer's output, mostly a pooling layer's.
 
 What lies before the cut (the head) runs once per picture; what lies behind it (the tail) says what
 the network answers with channels removed. Neither is ever changed.
@@ -16,19 +16,13 @@ import tensorflow as tf
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
-from backdoor.errors import UserError
-from backdoor.networks.graph import Cut, cut_at, layers_of
+from backdoor.networks.ends import check_ends, one_score_a_class
+from backdoor.networks.where import choose_cut, cut_by_name
 from backdoor.pictures.picture_set import CHUNK, PictureSet, read_chunks
 from backdoor.progress import progress
 
 IN_FLIGHT = 3  # chunks of pictures
 SMALL_CHUNK = 128  # pictures whose first layers' outputs stay in a processor's cache
-POOLING = (
-    keras.layers.MaxPooling2D,
-    keras.layers.AveragePooling2D,
-    keras.layers.GlobalMaxPooling2D,
-    keras.layers.GlobalAveragePooling2D,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +31,8 @@ class CutNetwork:
 
     Attributes:
         model: B, pictures (n, height, width, channels) to one score a class, (n, N).
-        layer: Name of the pooling layer at whose output B is cut.
+        layer: Name of the layer at whose output B is cut, mostly a pooling layer.
+        why: Why there.
         head: Pictures (n, height, width, channels) to activations (n, ..., C).
         tail: Activations to one score a class, (n, N).
         fingerprint: SHA-256 of B's architecture and weights.
@@ -45,6 +40,7 @@ class CutNetwork:
 
     model: keras.Model
     layer: str
+    why: str
     head: keras.Model
     tail: keras.Model
     fingerprint: str
@@ -95,34 +91,24 @@ class CutNetwork:
 
 
 def cut_network(model: keras.Model, layer: str = "auto") -> CutNetwork:
-    """Cut `model` at the output of the pooling layer of that name; `auto` is the last one.
+    """Cut `model` at the output of the layer of that name, `base/pool` in a nested network.
 
-    A layer in a nested network has a path for a name, `base/pool`.
+    `auto` takes the last pooling layer whose channels are features; `where.choose_cut` says more.
 
     Raises:
         UserError: The network does not have one input of pictures and one output of classes, or
             cannot be cut at that layer; the message lists where it can.
     """
-    shape = _check_ends(model)
-    names = [path for path, part in layers_of(model) if isinstance(part, POOLING)]
-    if not names:
-        raise UserError(
-            f"layer: expected a network with a pooling layer to cut at, found none in {model.name}"
-        )
-    if layer not in ("auto", *names):
-        raise UserError(
-            f"layer: no pooling layer {layer!r} to cut at in {model.name}; there are: "
-            f"{', '.join(_eligible(model, names, shape)) or 'none'}"
-        )
-    for name in reversed(names) if layer == "auto" else [layer]:
-        cut = cut_at(model, name, shape)
-        if not cut.bypassed:
-            return _cut_network(model, name, cut)
-    raise UserError(
-        f"layer: expected a pooling layer that all paths lead through, but others lead past "
-        f"{layer if layer != 'auto' else ', '.join(names)} in {model.name}; there are: "
-        f"{', '.join(_eligible(model, names, shape)) or 'none'}"
-    )
+    shape = check_ends(model)
+    if layer == "auto":
+        path, cut, why = choose_cut(model, shape)
+    else:
+        path, cut, why = layer, cut_by_name(model, layer, shape), "as asked for"
+    scores = one_score_a_class(model, cut.scores)
+    whole = keras.Model(cut.pictures, scores, name=model.name)
+    head = keras.Model(cut.pictures, cut.at, name="head")
+    tail = keras.Model(cut.at, scores, name="tail")
+    return CutNetwork(whole, path, why, head, tail, fingerprint(model))
 
 
 def compute_activations(network: CutNetwork, pictures: PictureSet) -> NDArray[np.float32]:
@@ -136,30 +122,6 @@ def fingerprint(model: keras.Model) -> str:
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()
-
-
-def _cut_network(model: keras.Model, name: str, cut: Cut) -> CutNetwork:
-    whole = keras.Model(cut.pictures, cut.scores, name=model.name)
-    head = keras.Model(cut.pictures, cut.at, name="head")
-    tail = keras.Model(cut.at, cut.scores, name="tail")
-    return CutNetwork(whole, name, head, tail, fingerprint(model))
-
-
-def _eligible(model: keras.Model, names: Iterable[str], shape: tuple[int | None, ...]) -> list[str]:
-    return [name for name in names if not cut_at(model, name, shape).bypassed]
-
-
-def _check_ends(model: keras.Model) -> tuple[int | None, ...]:
-    """Return the shape of a picture."""
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise UserError(
-            f"network {model.name}: expected one input and one output, got "
-            f"{len(model.inputs)} and {len(model.outputs)}"
-        )
-    for end, rank, shape in (("input", 4, model.input_shape), ("output", 2, model.output_shape)):
-        if len(shape) != rank:
-            raise UserError(f"network {model.name}: expected an {end} of {rank} axes, got {shape}")
-    return tuple(model.inputs[0].shape[1:])
 
 
 def _compiled(

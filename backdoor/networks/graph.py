@@ -50,6 +50,7 @@ def cut_at(model: keras.Model, path: str, shape: tuple[int | None, ...]) -> Cut:
     """
     pictures = keras.Input(shape, dtype=model.inputs[0].dtype, name="pictures")
     calls: list[tuple[list[keras.KerasTensor], list[keras.KerasTensor]]] = []
+    named: dict[str, Any] = {}
     outputs: dict[str, keras.KerasTensor] = {}
 
     def run_inside(network: keras.Model, tensor: keras.KerasTensor, prefix: str) -> Any:
@@ -58,6 +59,10 @@ def cut_at(model: keras.Model, path: str, shape: tuple[int | None, ...]) -> Cut:
             if path.startswith(f"{name}/"):
                 output = run_inside(layer, args[0], f"{name}/")
             else:
+                if named.setdefault(layer.name, layer) is not layer:
+                    # A graph has no two layers of a name: one is wrapped.
+                    unique = f"{name.replace('/', '_')}_{len(calls)}"
+                    layer = keras.Sequential([layer], name=unique)
                 output = layer(*args, **kwargs)
                 calls.append((_tensors((args, kwargs)), _tensors(output)))
             outputs[name] = output

@@ -4,9 +4,11 @@ The architecture is read as JSON first; nothing is built unless every object in 
 own layers that are safe (or an initializer and the like, which hold numbers only).
 """
 
+import copy
 import json
 import logging
 import math
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -19,6 +21,7 @@ import keras
 from backdoor.errors import UserError
 from backdoor.networks.deepid import build_deepid
 from backdoor.networks.graph import layers_of
+from backdoor.networks.keras2 import translated
 from backdoor.networks.safe_layers import objects_of, reason_to_refuse
 from backdoor.pictures.safe_hdf5 import check_hdf5
 
@@ -30,13 +33,26 @@ UNREADABLE = (
 )  # fmt: skip
 MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}  # of a .keras file
 LONGEST_REASON = 300  # letters
+WEIGHTS_ALONE = (
+    "expected a whole network, found weights without their architecture; save the network with "
+    "model.save('network.keras')"
+)
 LARGEST_CONFIG = 2**24  # bytes
 LARGEST_NETWORK = 2**31  # bytes, unpacked
 LARGEST_OUTPUT = 2**22  # numbers that a layer makes of one picture
+SUFFIXES = {".keras": ".keras", ".h5": ".h5", ".hdf5": ".h5"}
+MAGIC = {b"PK\x03\x04": ".keras", b"\x89HDF\r\n\x1a\n": ".h5"}
+MISTAKEN = {
+    b"version https://git-lfs": (
+        "a Git LFS pointer in place of the file; fetch it with git lfs pull"
+    ),
+    b"<!doctype html": "a web page; download the file itself (its raw address)",
+    b"<html": "a web page; download the file itself (its raw address)",
+}
 
 
 def load_badnet(path: str | Path, trust: bool = False) -> keras.Model:
-    """Load a `.keras` or legacy `.h5` network, or an `.h5` file of DeepID's weights alone.
+    """Load a network that Keras 2 or 3 has saved, or an HDF5 file of DeepID's weights alone.
 
     Args:
         trust: Check nothing and run what code the file holds; for one's own files alone.
@@ -46,27 +62,67 @@ def load_badnet(path: str | Path, trust: bool = False) -> keras.Model:
             layers, reaches out of itself or unpacks beyond a limit.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: expected a network (.keras or .h5), found no such file")
-    readers = {".keras": _keras_config, ".h5": _hdf5_config}
-    if path.suffix not in readers:
-        raise UserError(f"{path}: expected a network in a .keras or .h5 file, got {path.suffix!r}")
-    if trust:
-        log.warning("%s: trusted by badnet.trust=true; whatever code it holds is run", path)
-        return keras.models.load_model(path, compile=False, safe_mode=False)
+    suffix = _kind_of(path)
     try:
-        config = readers[path.suffix](path)
-        if config is None:
-            return _deepid_of_weights(path)
-        check_config(config, path)
-        kind = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
-        _check_size(lambda: kind.from_config(config["config"]), path)
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"network{suffix}"  # Keras goes by the name
+            file.symlink_to(path.resolve())
+            if not trust:
+                return _load(path, file)
+            log.warning("%s: trusted by badnet.trust=true; whatever code it holds is run", path)
+            return keras.models.load_model(file, compile=False, safe_mode=False)
     except UserError:
         raise
     except UNREADABLE as error:
         reason = " ".join(str(error).split())[:LONGEST_REASON]
         raise UserError(f"{path}: expected a network that Keras can load, got {reason}") from error
+
+
+def _kind_of(path: Path) -> str:
+    """Return how Keras calls files of this kind, by what is in it.
+
+    Raises:
+        UserError: It is something else; the message says what, and what to do.
+    """
+    if path.is_dir():
+        found = "a SavedModel folder" if (path / "saved_model.pb").is_file() else "a folder"
+        raise UserError(
+            f"{path}: expected a network in a .keras or .h5 file, found {found}; load it with the "
+            f"Keras that made it and save it with model.save('network.keras')"
+        )
+    if not path.is_file():
+        raise UserError(f"{path}: expected a network (.keras or .h5), found no such file")
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path}: expected a network in a .keras or .h5 file, got {path.suffix!r}")
+    with path.open("rb") as file:
+        beginning = file.read(512)
+    for start, suffix in MAGIC.items():
+        if beginning.startswith(start):
+            return suffix
+    for start, found in MISTAKEN.items():
+        if beginning.lstrip().lower().startswith(start):
+            raise UserError(f"{path}: expected a network (.keras or .h5), found {found}")
+    return SUFFIXES[path.suffix.lower()]
+
+
+def _load(path: Path, file: Path) -> keras.Model:
+    """Load `file`, after checking it; `path` is what to call it."""
+    config = _keras_config(file, path) if file.suffix == ".keras" else _hdf5_config(file, path)
+    if config is None:
+        return _deepid_of_weights(file, path)
+    readable = translated(config)
+    check_config(readable, path)
+    kind = keras.Sequential if readable["class_name"] == "Sequential" else keras.Model
+
+    def build() -> keras.Model:
+        return kind.from_config(copy.deepcopy(readable["config"]))  # Keras takes it apart
+
+    _check_size(build, path)
+    if readable == config:
+        return keras.models.load_model(file, compile=False, safe_mode=True)
+    model = build()
+    model.load_weights(file)
+    return model
 
 
 def check_config(config: dict[str, Any], path: Path) -> None:
@@ -105,13 +161,13 @@ def _check_size(build: Callable[[], keras.Model], path: Path) -> None:
             )
 
 
-def _keras_config(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:
+def _keras_config(file: Path, path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(file) as archive:
         _check_archive(archive, path)
-        with archive.open("config.json") as file:
-            text = file.read(LARGEST_CONFIG + 1)
-        with archive.open("model.weights.h5") as weights, h5py.File(weights, "r") as file:
-            check_hdf5(file, path, LARGEST_NETWORK)
+        with archive.open("config.json") as member:
+            text = member.read(LARGEST_CONFIG + 1)
+        with archive.open("model.weights.h5") as member, h5py.File(member, "r") as weights:
+            check_hdf5(weights, path, LARGEST_NETWORK)
     return _parsed(text, path)
 
 
@@ -142,20 +198,24 @@ def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:
     return config
 
 
-def _hdf5_config(path: Path) -> dict[str, Any] | None:
-    with h5py.File(path, "r") as file:
-        check_hdf5(file, path, LARGEST_NETWORK)
-        if "model_config" in file.attrs:
-            return _parsed(file.attrs["model_config"], path)
-        if "layer_names" in file.attrs:
+def _hdf5_config(file: Path, path: Path) -> dict[str, Any] | None:
+    with h5py.File(file, "r") as content:
+        check_hdf5(content, path, LARGEST_NETWORK)
+        if "model_config" in content.attrs:
+            return _parsed(content.attrs["model_config"], path)
+        if "layer_names" in content.attrs:
             return None
-        raise UserError(f"{path}: expected a Keras network or DeepID's weights, found {list(file)}")
+        if "layers" in content or "_layer_checkpoint_dependencies" in content:
+            raise UserError(f"{path}: {WEIGHTS_ALONE}")
+        raise UserError(
+            f"{path}: expected a Keras network or DeepID's weights, found {list(content)}"
+        )
 
 
-def _deepid_of_weights(path: Path) -> keras.Model:
-    with h5py.File(path, "r") as file:
+def _deepid_of_weights(file: Path, path: Path) -> keras.Model:
+    with h5py.File(file, "r") as content:
         shapes: dict[str, tuple[int, ...]] = {}
-        file.visititems(
+        content.visititems(
             lambda name, item: (
                 shapes.update({name: item.shape}) if isinstance(item, h5py.Dataset) else None
             )
@@ -165,13 +225,13 @@ def _deepid_of_weights(path: Path) -> keras.Model:
     ]
     if len(output) != 1:
         raise UserError(
-            f"{path}: expected DeepID's weights with a layer 'output', found "
-            f"{', '.join(shapes) or 'none'}"
+            f"{path}: {WEIGHTS_ALONE}; of DeepID's weights alone the architecture is known, but "
+            f"expected a layer 'output', found {', '.join(shapes)[:LONGEST_REASON] or 'none'}"
         )
     _check_size(lambda: build_deepid(output[0][0]), path)
     model = build_deepid(output[0][0])
     try:
-        model.load_weights(path)
+        model.load_weights(file)
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: expected weights of DeepID, got {reason}") from error

@@ -13,6 +13,9 @@ import numpy as np
 RUNS_PYTHON = "which runs Python code of its author"
 OTHER_FRAMEWORK = "which runs code of another framework"
 OPENS_FILES = "which opens other files"
+RUNS_TENSORFLOW = (
+    "which calls TensorFlow by name and is no arithmetic with a number; rebuild it of Keras' layers"
+)
 READS_VOCABULARY = "whose vocabulary may be a file of this machine"
 NO_LAYER = "which computes nothing by itself"
 CALLS_FUNCTIONS = "which calls functions that its author chose"
@@ -71,6 +74,8 @@ def reason_to_refuse(item: dict[str, Any]) -> str | None:
         return f"{name!r}, {REFUSED_LAYERS[name]}"
     if name in ARRAYS and not _is_number(item.get("config")):
         return f"{name!r}, which holds no plain numbers"
+    if name == "TFOpLambda":
+        return f"{name!r} of tf.{item['config'].get('function')}, {RUNS_TENSORFLOW}"
     known = name in CONTAINERS | VALUES or is_layer(name)
     if known or any(isinstance(getattr(m, name, None), type) for m in MODULES_OF_VALUES):
         return None
@@ -89,13 +94,22 @@ def objects_of(node: Any) -> Iterator[dict[str, Any]]:
             yield from objects_of(value)
 
 
+def operation_module(name: str) -> str | None:
+    """Return where this Keras has an operation of that name, None where it has none."""
+    return next((module for module in OPERATIONS if _has_operation(module, name)), None)
+
+
 def _of_operation(name: str, module: str) -> str | None:
     if name in REFUSED_OPERATIONS:
         return f"{name!r}, {REFUSED_OPERATIONS[name]}"
-    operation = getattr(importlib.import_module(module), name, None)
-    if isinstance(operation, type) and issubclass(operation, keras.Operation):
+    if _has_operation(module, name):
         return None
     return f"{name!r}, which Keras {keras.__version__} has no operation of"
+
+
+def _has_operation(module: str, name: str) -> bool:
+    operation = getattr(importlib.import_module(module), name, None)
+    return isinstance(operation, type) and issubclass(operation, keras.Operation)
 
 
 def _is_number(config: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import scipy.special
 from numpy.typing import NDArray
 
 from backdoor.networks.graph import is_nested, retrace
@@ -51,6 +52,13 @@ ACTIVATIONS = (
     keras.layers.LeakyReLU,
     keras.layers.Softmax,
 )
+
+
+ELEMENTWISE = {
+    keras.activations.relu6: lambda values: np.clip(values, 0, 6),
+    keras.activations.sigmoid: scipy.special.expit,
+    keras.activations.tanh: np.tanh,
+}
 
 
 class UnknownKindError(Exception):
@@ -234,6 +242,9 @@ class _Translation:
         function = keras.activations.relu if plain_relu else getattr(layer, "activation", None)
         if function is keras.activations.relu:
             return lambda values: Rectified(whole(values))
+        if function in ELEMENTWISE:
+            one_by_one, constant = ELEMENTWISE[function], call.output is not self.scores
+            return lambda values: _with_constant(one_by_one(whole(values)), constant)
         # The largest score is the largest before the softmax, too.
         softmax = function is keras.activations.softmax or isinstance(layer, keras.layers.Softmax)
         if _is_linear(function) or (call.output is self.scores and softmax):
@@ -252,6 +263,12 @@ class _Translation:
         values = self.linear[root].reshape(len(self.linear[root]), -1)
         values = np.append(values, np.ones((len(values), 1)), axis=1)
         return np.concatenate([values[:1], values[1:] - values[:1]])
+
+
+def _with_constant(values: Array, constant: bool) -> Array:
+    if constant:
+        values[:, -1] = 1
+    return values
 
 
 def _leaky(values: Array, slope: np.float32) -> Array:
