@@ -48,9 +48,10 @@ class Cache:
         return cast(Result, values if values.ndim else values.item())
 
     def digest(self, path: Path) -> str:
-        """Return a file's SHA-256, read again only when its size or time of change differs."""
-        state = path.stat()
-        key = (str(path.resolve()), state.st_size, state.st_mtime_ns)
+        """Return the SHA-256 of a file or a folder, read again only when a file changed."""
+        states = [(str(file), file.stat()) for file in _files_of(path)]
+        changed = [f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in states]
+        key = (str(path.resolve()), DIGEST("\n".join(changed).encode()).hexdigest())
         return self("sha256", key, lambda: sha256(path))
 
     def lock(self, name: str) -> Path:
@@ -73,8 +74,16 @@ class NoCache:
 
 
 def sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex; of a large file, show that it is read."""
+    """Return the SHA-256 of a file's bytes, in hex; of a large file, show that it is read.
+
+    That of a folder is the SHA-256 of its files' names and SHA-256, in sorted order.
+    """
     path, digest = Path(path), DIGEST()
+    if path.is_dir():
+        files = _files_of(path)
+        for entry in progress(files, f"SHA-256 of {path.name}", len(files)):
+            digest.update(f"{entry.relative_to(path)} {sha256(entry)}\n".encode())
+        return digest.hexdigest()
     size = path.stat().st_size
     with path.open("rb") as file:
         blocks: Iterable[bytes] = iter(functools.partial(file.read, BLOCK), b"")
@@ -83,6 +92,13 @@ def sha256(path: str | Path) -> str:
         for block in blocks:
             digest.update(block)
     return digest.hexdigest()
+
+
+def _files_of(path: Path) -> list[Path]:
+    """Return a folder's files, sorted; a file by itself."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
 
 
 def _write(file: Path, values: NDArray[Any]) -> None:

@@ -1,13 +1,10 @@
 """Whether a network and the pictures it is to be measured on belong together."""
 
-import numpy as np
-
 from backdoor.errors import UserError
 from backdoor.networks.cut import CutNetwork
-from backdoor.pictures.picture_set import PictureSet, read_pictures
+from backdoor.networks.scaling import check_scale
+from backdoor.pictures.picture_set import PictureSet
 from backdoor.pictures.test_bed import Poisoned, TestBed
-
-SAMPLE = 512  # pictures on which the scale is tried
 
 
 def check_bed(network: CutNetwork, bed: TestBed) -> None:
@@ -18,6 +15,11 @@ def check_bed(network: CutNetwork, bed: TestBed) -> None:
     """
     for pictures in bed.sets.values():
         check_pictures(network, pictures)
+    if bed.clean_valid.names != bed.clean_test.names:
+        raise UserError(
+            f"{bed.clean_test.path}: expected the classes of {bed.clean_valid.path}, in the same "
+            f"order, found others; name them in a classes.txt beside each"
+        )
     if bed.poisoned is not None:
         check_target(network, bed.poisoned)
     for pictures in (bed.clean_valid, bed.clean_test):
@@ -36,6 +38,12 @@ def check_pictures(network: CutNetwork, pictures: PictureSet) -> None:
         raise UserError(
             f"{pictures.path}: expected pictures of {expected} (height, width, channels), which "
             f"the network takes, got {pictures.shape}"
+        )
+    if pictures.names is not None and len(pictures.names) != network.classes:
+        raise UserError(
+            f"{pictures.path}: expected the network's {network.classes} classes, found "
+            f"{len(pictures.names)} ({', '.join(pictures.names[:5])}, ...); name all of them in "
+            f"classes.txt beside the pictures, a class a line in the network's order"
         )
     for labels in (pictures.labels, pictures.true_labels):
         if labels is not None and labels.max() >= network.classes:
@@ -64,42 +72,3 @@ def check_target(network: CutNetwork, poisoned: Poisoned) -> None:
                 f"{pictures.path}: expected dataset.target={target} as label of every poisoned "
                 f"picture, got {others[0]}"
             )
-
-
-def check_scale(network: CutNetwork, pictures: PictureSet) -> None:
-    """Refuse pictures on which the network does as if their numbers had the wrong scale.
-
-    A wrong scale gives no error, only nonsense: 0 %, or 42 % where 98 % is right. A sample of the
-    clean pictures is tried at the other scale, too.
-
-    Raises:
-        UserError: Accuracy is near chance, or much better at the other scale; or all pictures are
-            of one class, which tells nothing.
-    """
-    if (pictures.labels == pictures.labels[0]).all():
-        raise UserError(
-            f"{pictures.path}: expected pictures of two classes or more, got only "
-            f"{pictures.labels[0]}"
-        )
-    sample = np.unique(np.linspace(0, len(pictures) - 1, SAMPLE).astype(int))
-    truth = pictures.labels[sample]
-    values = read_pictures(pictures, sample)
-    factor = 1 / 255 if pictures.divide_by == 1 else pictures.divide_by
-    here, there = (
-        float((network.classify_pictures(scaled) == truth).mean())
-        for scaled in (values, values * np.float32(factor))
-    )
-    chance = max(1 / network.classes, np.bincount(truth).max() / len(truth))
-    advice = f"expected dataset.divide_by={255 if pictures.divide_by == 1 else 1}"
-    if there > here + 0.1:
-        raise UserError(
-            f"{pictures.path}: {advice}, which gives an accuracy of {there:.1%} on {len(sample)} "
-            f"pictures, got divide_by={pictures.divide_by:g}, which gives {here:.1%}"
-        )
-    if here <= chance + 0.1 * (1 - chance):
-        raise UserError(
-            f"{pictures.path}: expected pictures and labels that the network was trained for, got "
-            f"an accuracy of {here:.1%} on {len(sample)} pictures, near chance ({chance:.1%}); "
-            f"likely causes: a wrong dataset.divide_by (got {pictures.divide_by:g}), labels or "
-            f"network of another data set"
-        )

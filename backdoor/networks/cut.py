@@ -113,7 +113,7 @@ def cut_network(model: keras.Model, layer: str = "auto") -> CutNetwork:
 
 def compute_activations(network: CutNetwork, pictures: PictureSet) -> NDArray[np.float32]:
     """Return the head's output for all pictures, shape (n, ..., C)."""
-    return network.activate(read_chunks(pictures), len(pictures), f"Head on {pictures.path.name}")
+    return network.activate(read_chunks(pictures), len(pictures), f"Head on {pictures.name}")
 
 
 def fingerprint(model: keras.Model) -> str:

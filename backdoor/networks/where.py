@@ -68,8 +68,11 @@ def cut_by_name(model: keras.Model, path: str, shape: Shape) -> Cut:
             f"{', '.join(_poolings(model, shape)) or 'none'}"
         )
     cut = None if isinstance(layers[path], keras.layers.InputLayer) else cut_at(model, path, shape)
-    if cut is None or len(cut.at.shape) < 2 or cut.at.shape[-1] is None:
-        raise UserError(f"layer: expected a layer whose output has channels, got {path!r}")
+    if cut is None or cut.at is cut.scores or cut.at.shape[-1] is None:
+        raise UserError(
+            f"layer: expected a layer between pictures and scores whose output has channels, got "
+            f"{path!r}"
+        )
     if cut.bypassed:
         raise UserError(
             f"layer: expected a layer that all paths lead through, but others lead past {path!r} "

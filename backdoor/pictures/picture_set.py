@@ -4,20 +4,20 @@ Sets may be larger than memory, so a `PictureSet` is a description; the pictures
 in chunks.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backdoor.errors import UserError
+from backdoor.pictures.scale import Scale
 from backdoor.versions import version
 
 CHUNK = 512  # pictures
-LARGEST_LABEL = 2**31
 
 Selection = slice | NDArray[np.int64]
 ReadRows = Callable[[Selection], NDArray[np.generic]]
@@ -25,26 +25,52 @@ ReadRows = Callable[[Selection], NDArray[np.generic]]
 
 @dataclass(frozen=True, eq=False)
 class PictureSet:
-    """A checked file of labelled pictures.
+    """A checked file or folder of labelled pictures.
 
     Attributes:
         labels: Shape (n,), whole and not negative; in a poisoned file the target class.
         true_labels: The classes before poisoning, shape (n,), where the file keeps them.
         shape: Height, width, channels of a picture.
-        divide_by: What the stored numbers are divided by to give the network's input.
+        scale: What stored numbers are turned into before the network sees them.
         open_rows: Opens the file; what it gives reads rows, sorted and none twice, as stored
             numbers (m, height, width, channels).
+        names: Of the classes, where they have any.
+        part: Which part of the file it is; empty for the whole.
     """
 
     path: Path
     labels: NDArray[np.int64]
     true_labels: NDArray[np.int64] | None
     shape: tuple[int, int, int]
-    divide_by: float
+    scale: Scale
     open_rows: Callable[[], AbstractContextManager[ReadRows]]
+    names: Sequence[str] | None = None
+    part: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def name(self) -> str:
+        """What it is called while it is worked on."""
+        return f"{self.path.name} ({self.part})" if self.part else self.path.name
+
+    def scaled(self, scale: Scale) -> "PictureSet":
+        """Return the same pictures in another scale."""
+        return dataclasses.replace(self, scale=scale)
+
+    def rows(self, rows: NDArray[np.int64], part: str) -> "PictureSet":
+        """Return the set of these rows alone, which are sorted."""
+
+        @contextmanager
+        def open_rows() -> Iterator[ReadRows]:
+            with self.open_rows() as read_rows:
+                yield lambda selection: read_rows(rows[selection])
+
+        true = None if self.true_labels is None else self.true_labels[rows]
+        return dataclasses.replace(
+            self, labels=self.labels[rows], true_labels=true, open_rows=open_rows, part=part
+        )
 
 
 @version(1)
@@ -56,8 +82,9 @@ def read_chunks(pictures: PictureSet, size: int = CHUNK) -> Iterator[NDArray[np.
     """
     with pictures.open_rows() as read_rows:
         for start in range(0, len(pictures), size):
+            rows = np.arange(start, min(start + size, len(pictures)))
             stored = read_rows(slice(start, start + size))
-            yield _network_input(stored, pictures, start + np.arange(len(stored)))
+            yield pictures.scale.apply(_numbers(stored, pictures, rows))
 
 
 def read_pictures(pictures: PictureSet, indices: ArrayLike) -> NDArray[np.float32]:
@@ -66,11 +93,21 @@ def read_pictures(pictures: PictureSet, indices: ArrayLike) -> NDArray[np.float3
     Raises:
         UserError: One of them holds NaN or infinity.
     """
+    return pictures.scale.apply(read_stored(pictures, indices))
+
+
+def read_stored(pictures: PictureSet, indices: ArrayLike) -> NDArray[np.float32]:
+    """Return what `read_pictures` returns, in the numbers of the file."""
     rows, back = np.unique(np.asarray(indices, int), return_inverse=True)
     if not len(rows):
         return np.empty((0, *pictures.shape), np.float32)
     with pictures.open_rows() as read_rows:
-        return _network_input(read_rows(rows), pictures, rows)[back]
+        return _numbers(read_rows(rows), pictures, rows)[back]
+
+
+def evenly(pictures: PictureSet, count: int) -> NDArray[np.int64]:
+    """Return about so many indices, spread evenly over the set, none twice."""
+    return np.unique(np.linspace(0, len(pictures) - 1, count).astype(np.int64))
 
 
 def class_counts(labels: NDArray[np.int64], classes: int) -> list[int]:
@@ -78,23 +115,7 @@ def class_counts(labels: NDArray[np.int64], classes: int) -> list[int]:
     return [int(count) for count in np.bincount(labels, minlength=classes)]
 
 
-def checked_labels(stored: NDArray[Any], path: Path, name: str) -> NDArray[np.int64]:
-    """Return labels as whole numbers.
-
-    Raises:
-        UserError: One is negative, a fraction, no number or too large.
-    """
-    bad = ~np.isfinite(stored) | (stored < 0) | (stored != np.floor(stored))
-    bad |= stored > LARGEST_LABEL
-    if bad.any():
-        raise UserError(
-            f"{path}: expected whole numbers of at least 0 in '{name}', "
-            f"got {stored[bad][0]} at {int(bad.argmax())}"
-        )
-    return np.asarray(stored, np.int64)
-
-
-def _network_input(
+def _numbers(
     stored: NDArray[np.generic], pictures: PictureSet, rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     values = np.ascontiguousarray(stored.astype(np.float32))
@@ -104,4 +125,4 @@ def _network_input(
             f"{pictures.path}: expected finite numbers in 'data', got NaN or infinity in picture "
             f"{rows[(~finite).argmax()]}"
         )
-    return values if pictures.divide_by == 1 else values / np.float32(pictures.divide_by)
+    return values

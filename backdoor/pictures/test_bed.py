@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from backdoor.pictures.picture_set import PictureSet
+from backdoor.pictures.scale import Scale
 
 CLEAN_VALID, CLEAN_TEST = "clean_valid", "clean_test"
 POISONED_VALID, POISONED_TEST = "poisoned_valid", "poisoned_test"
@@ -32,6 +33,14 @@ class TestBed:
     clean_valid: PictureSet
     clean_test: PictureSet
     poisoned: Poisoned | None = None
+
+    def scaled(self, scale: Scale) -> "TestBed":
+        """Return the same pictures in another scale."""
+        poisoned = self.poisoned
+        if poisoned is not None:
+            valid, test = (half.scaled(scale) for half in (poisoned.valid, poisoned.test))
+            poisoned = Poisoned(valid, test, poisoned.target)
+        return TestBed(self.clean_valid.scaled(scale), self.clean_test.scaled(scale), poisoned)
 
     @property
     def sets(self) -> Mapping[str, PictureSet]:

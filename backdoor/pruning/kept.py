@@ -58,7 +58,7 @@ class Kept:
         Where the cache has them, no head is run.
         """
         smallest = np.min_scalar_type(self.network.classes)
-        what = f"Walk on {self.bed.sets[name].path.name}"
+        what = f"Walk on {self.bed.sets[name].name}"
 
         def compute() -> NDArray[np.unsignedinteger]:
             activations = self._activations(name)
@@ -86,5 +86,6 @@ class Kept:
 
     def _key(self, name: str) -> Key:
         network, pictures = self.network, self.bed.sets[name]
-        origin = (network.fingerprint, network.layer, self.digests[name], pictures.divide_by)
-        return (*origin, device_name(), version_of(read_chunks))
+        origin = (self.digests[name], *pictures.shape, pictures.scale.name, pictures.part)
+        code = (device_name(), version_of(read_chunks))
+        return (network.fingerprint, network.layer, *origin, *code)

@@ -13,6 +13,7 @@ from backdoor.tracking.record import (
     NETWORK,
     ORDER,
     SCALE,
+    SCALED,
     SEED,
     TARGET,
     THRESHOLD,
@@ -23,7 +24,7 @@ from backdoor.tracking.record import (
 from backdoor.tracking.sweeps import axes_of, positions_in
 
 Cell = tuple[str, float]  # order and threshold
-SAME_TAGS = (NETWORK, LAYER, *(data_tag(name, "sha256") for name in SETS))
+SAME_TAGS = (NETWORK, LAYER, SCALED, *(data_tag(name, "sha256") for name in SETS))
 SAME_PARAMS = (TARGET, SCALE, SEED)
 
 

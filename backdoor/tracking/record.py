@@ -36,6 +36,7 @@ AXES, RUNS = "axes", "runs"  # of a parent: what is swept over which values, how
 COMPLETE, ERROR, RESULT = "complete", "error", "result"
 LOG, ALIVE = "log", "alive"
 NETWORK, LAYER, CLASSES = "network.sha256", "network.layer", "network.classes"
+WHY, SCALED = "network.cut", "data.scale"
 GOODNET = "goodnet.sha256"
 VERSION, COMMIT = "backdoor.version", "backdoor.commit"
 PARENT = "mlflow.parentRunId"
@@ -109,6 +110,8 @@ def log_outcome(run_id: str, outcome: "Outcome", threshold: "Threshold", curves:
         NETWORK: outcome.network.fingerprint,
         LAYER: outcome.network.layer,
         CLASSES: outcome.network.classes,
+        WHY: outcome.network.why,
+        SCALED: outcome.bed.clean_valid.scale.name,
     }
     for name, pictures in outcome.bed.sets.items():
         log_data_set(run_id, name, pictures.path, outcome.digests[name], len(pictures))

@@ -74,7 +74,11 @@ def _timed_command(folder: str, sets: list[str]) -> tuple[list[tuple[float, str]
     """Return each line of the sweep's progress with its second, and the seconds of the whole."""
     command = [sys.executable, "-m", "experiments.run", "-m", "dataset=files"]
     command += [f"order={','.join(PUBLISHED)}", f"threshold=2,4,10,{EXTRA}"]
-    command += ["badnet.path=badnet.keras", *(f"dataset.{name}={name}.h5" for name in sets)]
+    command += [
+        "badnet.path=badnet.keras",
+        "dataset.divide_by=1",
+        *(f"dataset.{name}={name}.h5" for name in sets),
+    ]
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     # A process takes its parent's peak for its own when it starts, so a small one starts it.

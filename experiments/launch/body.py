@@ -8,15 +8,20 @@ import numpy as np
 
 from backdoor.cache import Cache
 from backdoor.detection import Outcome, detect
+from backdoor.networks.checks import check_pictures
 from backdoor.networks.cut import CutNetwork, cut_network
 from backdoor.networks.goodnet import build_goodnet, saved_and_loaded
 from backdoor.networks.model_files import load_badnet
+from backdoor.networks.scaling import find_scale, sample_of
+from backdoor.pictures.picture_set import read_stored
+from backdoor.pictures.scale import AUTO, scale_named
+from backdoor.pictures.test_bed import TestBed
 from backdoor.progress import Stopwatch
 from backdoor.pruning.orders import described
 from backdoor.reporting.figures import Panel, draw_curves, draw_samples
 from backdoor.samples import sample_pictures
 from backdoor.tracking import record
-from experiments.launch.data import badnet_path, open_bed
+from experiments.launch.data import badnet_path, draw_or_verify, open_bed
 from experiments.launch.settings import Settings
 
 
@@ -30,11 +35,13 @@ def detect_and_record(
     """
     stage, threshold = Stopwatch(), settings.threshold
     with stage("data"):
-        bed = open_bed(settings)
+        draw_or_verify(settings)
     with stage("network"):
         path = badnet_path(settings)
         sha256 = cache.digest(path) if path.is_file() else ""
         network = _network(path, sha256, settings.badnet.trust, settings.layer)
+    with stage("data"):
+        bed = _in_scale(open_bed(settings, network.picture_shape), network, settings)
     outcome = detect(network, bed, settings.order, [threshold], settings.seed, cache)
     curves = outcome.curves()
     rng = np.random.default_rng(settings.seed)
@@ -65,6 +72,17 @@ def _network(path: Path, sha256: str, trust: bool, layer: str) -> CutNetwork:
     The next run of this process takes what has been loaded and compiled for this one.
     """
     return cut_network(load_badnet(path, trust), layer)
+
+
+def _in_scale(bed: TestBed, network: CutNetwork, settings: Settings) -> TestBed:
+    """Return the pictures in the scale that the settings name, or that fits the network best."""
+    data, clean = settings.dataset, bed.clean_valid
+    if data.preprocess == AUTO and data.divide_by is not None:
+        return bed
+    check_pictures(network, clean)
+    if data.preprocess == AUTO:
+        return bed.scaled(find_scale(network, clean))
+    return bed.scaled(scale_named(data.preprocess, read_stored(clean, sample_of(clean))))
 
 
 def _panel(outcome: Outcome, curves: record.Curves, settings: Settings) -> Panel:

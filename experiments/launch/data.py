@@ -5,7 +5,10 @@ from pathlib import Path
 from backdoor.attacks.drawn_set import build_dataset
 from backdoor.cache import sha256
 from backdoor.errors import UserError
-from backdoor.pictures.readers import open_pictures
+from backdoor.pictures.readers import files_behind, open_pictures
+from backdoor.pictures.readers.wanted import Wanted
+from backdoor.pictures.scale import divided_by
+from backdoor.pictures.split import split_by_class
 from backdoor.pictures.test_bed import (
     CLEAN_TEST,
     CLEAN_VALID,
@@ -37,23 +40,38 @@ def badnet_path(settings: Settings) -> Path:
 
 def files_of(settings: Settings) -> list[Path | None]:
     """Return all files that a result depends on, always in the same order; None where none is."""
-    return [badnet_path(settings), *settings.dataset.files.values()]
+    files: list[Path | None] = [badnet_path(settings)]
+    for path in settings.dataset.files.values():
+        files += files_behind(path) if path else [None]
+    return files
 
 
-def open_bed(settings: Settings) -> TestBed:
-    """Draw or verify the files where that is asked for, then open them."""
-    data, files = settings.dataset, settings.dataset.files
+def draw_or_verify(settings: Settings) -> None:
+    """Have the files in place: draw those that are drawn, compare those that are published."""
+    data = settings.dataset
     if data.draw and data.root:
         root = Path(data.root)
         if any(path and root in path.parents for path in files_of(settings)):
             build_dataset(data.draw, root)
     if data.verify:
         _verify(settings)
-    sets = {
-        name: open_pictures(path, data.divide_by)
-        for name, path in files.items()
-        if path is not None
-    }
+
+
+def open_bed(settings: Settings, shape: tuple[int | None, ...] | None = None) -> TestBed:
+    """Open the pictures; those of a scale that is not known yet are as stored.
+
+    Args:
+        shape: Height, width, channels that the network takes.
+    """
+    data = settings.dataset
+    scale = divided_by(1 if data.divide_by is None else data.divide_by)
+    wanted = Wanted(scale, shape, data.keys.data, data.keys.label)
+    given = {path for path in data.files.values() if path is not None}
+    opened = {path: open_pictures(path, wanted=wanted) for path in sorted(given)}
+    sets = {name: opened[path] for name, path in data.files.items() if path is not None}
+    if data.clean:
+        halves = split_by_class(sets[CLEAN_VALID], data.test_share, settings.seed)
+        sets |= dict(zip((CLEAN_VALID, CLEAN_TEST), halves, strict=True))
     poisoned = None
     if POISONED_TEST in sets:
         poisoned = Poisoned(sets[POISONED_VALID], sets[POISONED_TEST], data.target)

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from backdoor.attacks.drawn_set import Drawing
 from backdoor.device import check_device
 from backdoor.errors import UserError
+from backdoor.pictures.scale import CHOICES
 from backdoor.pictures.test_bed import (
     CLEAN_TEST,
     CLEAN_VALID,
@@ -27,11 +28,21 @@ POISONED = (POISONED_VALID, POISONED_TEST)
 
 
 @dataclass(frozen=True)
+class Keys:
+    """Names of pictures and labels in a file; None looks for the usual ones."""
+
+    data: str | None
+    label: str | None
+
+
+@dataclass(frozen=True)
 class DataSet:
     """The config group `dataset`, key by key.
 
     Attributes:
         poisoned_valid, poisoned_test: Both or neither.
+        clean: All clean pictures, in place of clean_valid and clean_test, which it is split into.
+        preprocess, divide_by: The scale: a name, else what numbers are divided by, else found.
         badnet: Where the data set's own network may be; the first that exists is taken.
         sha256: Of each file, checked where `verify` is set.
         draw: What to draw into `root` where it is not there yet; None for files that are given.
@@ -43,9 +54,13 @@ class DataSet:
     clean_test: str | None
     poisoned_valid: str | None
     poisoned_test: str | None
+    clean: str | None
+    test_share: float
     badnet: list[str]
     target: int
-    divide_by: float
+    preprocess: str
+    divide_by: float | None
+    keys: Keys
     verify: bool
     sha256: dict[str, str]
     draw: Drawing | None
@@ -53,14 +68,27 @@ class DataSet:
     def __post_init__(self) -> None:
         given = any(getattr(self, name) is not None for name in POISONED)
         wanted = POISONED if given else ()
-        for name in (CLEAN_VALID, CLEAN_TEST, *wanted):
+        for name in (*wanted, *(() if self.clean else (CLEAN_VALID, CLEAN_TEST))):
             if getattr(self, name) is None:
-                raise UserError(f"dataset.{name}: expected an HDF5 file of pictures, got none")
+                raise UserError(
+                    f"dataset.{name}: expected a file or folder of pictures, got none"
+                    f"{'' if name in wanted else '; or give all clean pictures as dataset.clean'}"
+                )
+        if not 0 < self.test_share < 1:
+            raise UserError(
+                f"dataset.test_share: expected between 0 and 1, got {self.test_share:g}"
+            )
+        if self.preprocess not in CHOICES:
+            raise UserError(
+                f"dataset.preprocess: expected one of {', '.join(CHOICES)}, got {self.preprocess!r}"
+            )
 
     @property
     def files(self) -> Mapping[str, Path | None]:
-        """Every set's file, None for poisoned sets that are not given."""
+        """Every set's file, None for sets that are not given; the whole clean set where it is."""
         paths = {name: getattr(self, name) for name in SETS}
+        if self.clean:
+            paths |= {CLEAN_VALID: self.clean, CLEAN_TEST: self.clean}
         return {name: None if path is None else Path(path) for name, path in paths.items()}
 
 
@@ -114,6 +142,7 @@ def settings_of(config: DictConfig) -> Settings:
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         plain.pop("experiment", None)
+        plain["dataset"] = _of_clean_pictures(plain["dataset"])
         return TypeAdapter(Settings).validate_python(plain)
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key}: expected a value, got none") from error
@@ -124,6 +153,20 @@ def settings_of(config: DictConfig) -> Settings:
         key = ".".join(map(str, first["loc"]))
         wanted = first["msg"].removeprefix("Input should be ").split(",")[0]
         raise UserError(f"{key}: expected {wanted}, got {first['input']!r}") from error
+
+
+def _of_clean_pictures(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a data set whose clean pictures are given, without what was to be drawn in place."""
+    if not data["clean"] or not data["draw"]:
+        return data
+    drawn: dict[str, Any] = {
+        "root": None,
+        "draw": None,
+        "badnet": [],
+        "divide_by": None,
+        "name": "files",
+    }
+    return data | drawn | dict.fromkeys(SETS)
 
 
 def store_of(config: DictConfig) -> Store:

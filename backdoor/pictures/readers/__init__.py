@@ -1,29 +1,51 @@
 """Kinds of files that hold pictures: a function each, chosen by the file's suffix."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
 from backdoor.errors import UserError
 from backdoor.pictures.picture_set import PictureSet
+from backdoor.pictures.readers.arrays import labels_beside, open_npy, open_npz
+from backdoor.pictures.readers.folder import open_csv, open_folder
 from backdoor.pictures.readers.hdf5 import open_hdf5
+from backdoor.pictures.readers.wanted import Wanted
 
-READERS: dict[str, Callable[[Path, float], PictureSet]] = {
+READERS: dict[str, Callable[[Path, Wanted], PictureSet]] = {
     ".h5": open_hdf5,
     ".hdf5": open_hdf5,
+    ".npz": open_npz,
+    ".npy": open_npy,
+    ".csv": open_csv,
 }
+"""Each takes a path and what is wanted of it, and describes the pictures there."""
 
 
-def open_pictures(path: str | Path, divide_by: float = 1) -> PictureSet:
-    """Check a file of pictures and read its labels.
+def open_pictures(
+    path: str | Path, divide_by: float = 1, wanted: Wanted | None = None
+) -> PictureSet:
+    """Check a file or folder of pictures and read its labels.
 
     Args:
         divide_by: What the stored numbers are divided by to give the network's input.
+        wanted: Size of the pictures and names in the file; by itself it is as stored.
 
     Raises:
         UserError: There is no such file, or it is not such a file; the message says what was found.
     """
-    if not 0 < divide_by < math.inf:
-        raise UserError(f"divide_by: expected a number above 0 (1 or 255), got {divide_by}")
-    path = Path(path)
-    return READERS.get(path.suffix.lower(), open_hdf5)(path, divide_by)
+    path, wanted = Path(path), wanted or Wanted.divided(divide_by)
+    if path.is_dir():
+        return open_folder(path, wanted)
+    if not path.is_file():
+        raise UserError(
+            f"{path}: expected an HDF5 file of pictures, .npz, .npy, a .csv or a folder, found no "
+            f"such file"
+        )
+    return READERS.get(path.suffix.lower(), open_hdf5)(path, wanted)
+
+
+def files_behind(path: Path) -> list[Path]:
+    """Return all files and folders that the pictures and labels of a path are in."""
+    if path.suffix.lower() == ".npy":
+        labels = labels_beside(path)
+        return [path, labels] if labels else [path]
+    return [path, path.parent] if path.suffix.lower() == ".csv" else [path]

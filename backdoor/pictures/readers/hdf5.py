@@ -1,11 +1,11 @@
-"""Pictures and labels in HDF5: the one place that knows this layout's axis order and number types.
+"""Pictures and labels in HDF5.
 
-It is that of the course the published BadNet comes from: `data` (n, channels, height, width) or
-channels last, and `label` (n,), each of any number type; `true_label` (n,) where it is known.
+The layout is that of the course the published BadNet comes from: `data` (n, channels, height,
+width) or channels last, and `label` (n,), each of any number type; `true_label` (n,) where it is
+known. Other names are found where they are usual ones.
 """
 
 import functools
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,27 +15,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor.errors import UserError
-from backdoor.pictures.picture_set import PictureSet, ReadRows, Selection, checked_labels
+from backdoor.pictures.labels import checked_labels
+from backdoor.pictures.picture_set import PictureSet, ReadRows, Selection
+from backdoor.pictures.readers.layout import channels_last, check_layout
+from backdoor.pictures.readers.wanted import DATA_NAMES, LABEL_NAMES, Wanted
 from backdoor.pictures.safe_hdf5 import check_hdf5
 
-MOST_PICTURES = 2**27
-LARGEST = 2**22  # bytes of a picture
-COLOURS = (1, 3)
+TRUE_LABEL = "true_label"
 
 
-def open_hdf5(path: Path, divide_by: float) -> PictureSet:
+def open_hdf5(path: Path, wanted: Wanted) -> PictureSet:
     """Check the file and read its labels.
 
     Raises:
         UserError: There is no such file, or it is not such a file; the message says what was found.
     """
     with _open(path) as file:
-        data = _dataset(file, path, "data")
-        shape, channels_first = _picture_shape(data, path)
-        labels = _labels(file, path, "label", len(data))
-        true_labels = _labels(file, path, "true_label", len(data)) if "true_label" in file else None
-    open_rows = functools.partial(_open_rows, path, channels_first)
-    return PictureSet(path, labels, true_labels, shape, divide_by, open_rows)
+        data_name = _named(file, wanted.data, DATA_NAMES)
+        label_name = _named(file, wanted.label, LABEL_NAMES)
+        data = _dataset(file, path, data_name)
+        if data.dtype.kind not in "buif":
+            raise UserError(f"{path}: expected numbers in '{data_name}', got {data.dtype}")
+        shape, axes = check_layout(data.shape, data.dtype.itemsize, path, data_name)
+        stored = _dataset(file, path, label_name)[()]
+        labels, names = checked_labels(stored, path, label_name, len(data))
+        true_labels = None
+        if TRUE_LABEL in file:
+            true_labels, _ = checked_labels(
+                _dataset(file, path, TRUE_LABEL)[()], path, TRUE_LABEL, len(data)
+            )
+    open_rows = functools.partial(_open_rows, path, data_name, axes)
+    return PictureSet(path, labels, true_labels, shape, wanted.scale, open_rows, names)
 
 
 def write_pictures(
@@ -85,17 +95,22 @@ def _open(path: Path) -> h5py.File:
 
 
 @contextmanager
-def _open_rows(path: Path, channels_first: bool) -> Iterator[ReadRows]:
+def _open_rows(path: Path, name: str, axes: str) -> Iterator[ReadRows]:
     with _open(path) as file:
 
         def read_rows(rows: Selection) -> NDArray[np.generic]:
             try:
-                stored: NDArray[np.generic] = file["data"][rows]
+                stored: NDArray[np.generic] = file[name][rows]
             except OSError as error:
                 raise UserError(f"{path}: expected whole pictures, got {error}") from error
-            return np.moveaxis(stored, 1, -1) if channels_first else stored
+            return channels_last(stored, axes)
 
         yield read_rows
+
+
+def _named(file: h5py.File, asked: str | None, usual: tuple[str, ...]) -> str:
+    """Return the dataset's name: as asked for, or the first of the usual ones that is there."""
+    return asked or next((name for name in usual if name in file), usual[0])
 
 
 def _dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
@@ -103,32 +118,4 @@ def _dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
         raise UserError(
             f"{path}: expected a dataset '{name}', found {', '.join(file) or 'nothing'}"
         )
-    if file[name].dtype.kind not in "uif":
-        raise UserError(f"{path}: expected numbers in '{name}', got {file[name].dtype}")
     return file[name]
-
-
-def _picture_shape(data: h5py.Dataset, path: Path) -> tuple[tuple[int, int, int], bool]:
-    if data.ndim != 4 or not {data.shape[1], data.shape[3]} & set(COLOURS):
-        raise UserError(
-            f"{path}: expected 'data' of shape (n, channels, height, width) or (n, height, width, "
-            f"channels) with 1 or 3 channels, got {data.shape}"
-        )
-    if not len(data):
-        raise UserError(f"{path}: expected at least one picture, got none")
-    if len(data) > MOST_PICTURES or data.dtype.itemsize * math.prod(data.shape[1:]) > LARGEST:
-        raise UserError(
-            f"{path}: expected at most {MOST_PICTURES} pictures of at most {LARGEST} bytes, got "
-            f"{data.shape}"
-        )
-    _, first, second, last = data.shape
-    return ((second, last, first), True) if first in COLOURS else ((first, second, last), False)
-
-
-def _labels(file: h5py.File, path: Path, name: str, count: int) -> NDArray[np.int64]:
-    stored = _dataset(file, path, name)
-    if stored.shape != (count,):
-        raise UserError(
-            f"{path}: expected '{name}' of shape ({count},), one a picture, got {stored.shape}"
-        )
-    return checked_labels(stored[()], path, name)

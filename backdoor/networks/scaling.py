@@ -1,0 +1,129 @@
+"""Which scale of the pictures a network was trained for: tried on clean validation pictures."""
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
+
+from backdoor.errors import UserError
+from backdoor.networks.cut import CutNetwork
+from backdoor.pictures.picture_set import PictureSet, evenly, read_stored
+from backdoor.pictures.scale import STORED, Scale, scales_of
+
+log = logging.getLogger(__name__)
+
+MOST, FEWEST = 512, 128  # pictures that are tried
+NUMBERS = 2**25  # of pictures that are tried, so that large ones are fewer
+GOOD = 0.9  # an accuracy with which no other scale is tried
+BETTER = 0.1  # how much more accurate another scale has to be to be meant
+SURE = 0.05  # two scales are told apart where chance makes such a difference more rarely
+
+Right = Mapping[str, NDArray[np.bool_]]
+
+
+def find_scale(network: CutNetwork, pictures: PictureSet) -> Scale:
+    """Return the scale in which the network is right most often.
+
+    Two are told apart by McNemar's exact test on the same pictures.
+
+    Raises:
+        UserError: Two are too near each other, or even the best is near chance; the message shows
+            how often each is right.
+    """
+    sample = sample_of(pictures)
+    stored, truth = read_stored(pictures, sample), pictures.labels[sample]
+    scales = scales_of(stored)
+    right = {
+        name: network.classify_pictures(scale.apply(stored)) == truth
+        for name, scale in scales.items()
+    }
+    best = max(right, key=lambda name: right[name].sum())
+    shown = f"{_shown(right)} of {len(sample)} pictures"
+    near = [name for name in right if name != best and not _apart(right[best], right[name])]
+    if near_chance(network, truth, right[best].mean()):
+        raise UserError(
+            f"{pictures.path}: expected pictures, labels and a scale that the network was trained "
+            f"for, but it is right on {shown}, the best of it near chance; a name fixes the scale, "
+            f"dataset.preprocess=NAME"
+        )
+    if near:
+        raise UserError(
+            f"{pictures.path}: expected one scale that fits the network best, but it is right on "
+            f"{shown}, and {best} cannot be told from {', '.join(near)}; a name fixes the scale, "
+            f"dataset.preprocess={best}"
+        )
+    log.info("dataset.preprocess=%s fits the network best: right on %s", best, shown)
+    return scales[best]
+
+
+def check_scale(network: CutNetwork, pictures: PictureSet) -> None:
+    """Refuse pictures on which the network does as if their numbers had the wrong scale.
+
+    A wrong scale gives no error, only nonsense: 0 %, or 42 % where 98 % is right. A network that is
+    only poor is warned of.
+
+    Raises:
+        UserError: Accuracy is much better in another scale, or no better than guessing; or all
+            pictures are of one class, which tells nothing.
+    """
+    if (pictures.labels == pictures.labels[0]).all():
+        raise UserError(
+            f"{pictures.path}: expected pictures of two classes or more, got only "
+            f"{pictures.labels[0]}"
+        )
+    sample = sample_of(pictures)
+    stored, truth = read_stored(pictures, sample), pictures.labels[sample]
+    here = float((network.classify_pictures(pictures.scale.apply(stored)) == truth).mean())
+    if here >= GOOD:
+        return
+    there = {
+        name: float((network.classify_pictures(scale.apply(stored)) == truth).mean())
+        for name, scale in scales_of(stored).items()
+    }
+    best = max(there, key=there.__getitem__)
+    if there[best] > here + BETTER:
+        raise UserError(
+            f"{pictures.path}: expected {_advice(best, pictures.scale)}, which gives an accuracy "
+            f"of {there[best]:.1%} on {len(sample)} pictures, got {pictures.scale.name}, which "
+            f"gives {here:.1%}"
+        )
+    poor = f"an accuracy of {here:.1%} on {len(sample)} pictures of {pictures.path}, near chance"
+    if here <= 1 / network.classes:
+        raise UserError(
+            f"{pictures.path}: expected pictures and labels that the network was trained for, got "
+            f"{poor}; likely causes: a wrong scale (got {pictures.scale.name}), labels or network "
+            f"of another data set"
+        )
+    if near_chance(network, truth, here):
+        log.warning("the network gives %s: what follows says little", poor)
+
+
+def sample_of(pictures: PictureSet) -> NDArray[np.int64]:
+    """Return the indices of pictures on which a scale is tried."""
+    size = int(np.prod(pictures.shape))
+    return evenly(pictures, max(FEWEST, min(MOST, NUMBERS // size)))
+
+
+def near_chance(network: CutNetwork, truth: NDArray[np.int64], accuracy: float) -> bool:
+    """Tell whether an accuracy is about what always answering the most frequent class gives."""
+    chance = max(1 / network.classes, float(np.bincount(truth).max()) / len(truth))
+    return accuracy <= chance + 0.1 * (1 - chance)
+
+
+def _apart(better: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    gained, lost = int((better & ~other).sum()), int((other & ~better).sum())
+    if not gained + lost:
+        return False
+    return bool(scipy.stats.binomtest(lost, gained + lost, alternative="less").pvalue < SURE)
+
+
+def _shown(right: Right) -> str:
+    return ", ".join(f"{values.mean():.1%} ({name})" for name, values in right.items())
+
+
+def _advice(best: str, given: Scale) -> str:
+    if given.name.startswith("divide_by") and best in (STORED, "unit"):
+        return f"dataset.divide_by={1 if best == STORED else 255}"
+    return f"dataset.preprocess={best}"

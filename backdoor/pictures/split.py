@@ -1,0 +1,39 @@
+"""One set of clean pictures as two: to choose on, and to measure."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backdoor.errors import UserError
+from backdoor.pictures.picture_set import PictureSet
+
+
+def split_by_class(
+    pictures: PictureSet, test_share: float, seed: int
+) -> tuple[PictureSet, PictureSet]:
+    """Return a validation and a test set with the given share of each class, drawn by a seed.
+
+    Of a class with two pictures or more, each set has one at least.
+
+    Raises:
+        UserError: The share is not between 0 and 1, or a set would be empty.
+    """
+    if not 0 < test_share < 1:
+        raise UserError(f"dataset.test_share: expected between 0 and 1, got {test_share:g}")
+    test = _drawn(pictures.labels, test_share, np.random.default_rng(seed))
+    valid = np.setdiff1d(np.arange(len(pictures)), test)
+    if not len(test) or not len(valid):
+        raise UserError(
+            f"{pictures.path}: expected classes with two pictures or more, to split into "
+            f"validation and test, got {len(pictures)} pictures"
+        )
+    how = f"test_share={test_share:g} seed={seed}"
+    return pictures.rows(valid, f"valid, {how}"), pictures.rows(test, f"test, {how}")
+
+
+def _drawn(labels: NDArray[np.int64], share: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    drawn = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = min(max(round(share * len(rows)), 1), len(rows) - 1)
+        drawn.append(rng.permutation(rows)[:count])
+    return np.sort(np.concatenate(drawn))
