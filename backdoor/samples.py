@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.pictures.picture_set import PictureSet, read_pictures
+from backdoor.pictures.picture_set import PictureSet, read_stored
+from backdoor.pictures.scale import as_bytes
 from backdoor.pictures.test_bed import POISONED_TEST
 
 if TYPE_CHECKING:
@@ -35,11 +36,8 @@ def sample_pictures(
     parts = []
     for name, pictures in outcome.bed.tests.items():
         sample = np.sort(rng.choice(len(pictures), min(SHOWN, len(pictures)), replace=False))
-        values = read_pictures(pictures, sample)
-        brightest = max(float(values.max()), 1e-6)
-        scale = 255 if brightest <= 1 else 1
         columns = [
-            np.clip(values * scale, 0, 255).astype(np.uint8),
+            as_bytes(read_stored(pictures, sample)),
             true_classes(name, pictures)[sample],
             *(labels[sample] for labels in outcome.answers(name, threshold)),
             np.full(len(sample), name == POISONED_TEST),

@@ -48,6 +48,6 @@ def test_the_wrong_scale_is_refused_with_the_right_one(tmp_path):
 
 def test_accuracy_near_chance_is_refused(tmp_path):
     data = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 1))
-    path = file_with(tmp_path / "a.h5", data=data, label=np.arange(50) % 2)
+    path = file_with(tmp_path / "a.h5", data=data, label=(np.arange(50) + 1) % 2)
     with pytest.raises(UserError, match="near chance"):
         check_scale(brightness_classes(), open_pictures(path))

@@ -41,12 +41,13 @@ def test_ranking_is_on_the_pooling_layer_and_not_on_its_convolution(tmp_path):
             layers.Conv2D(2, 1, name="conv"),
             layers.MaxPooling2D(2),
             layers.Flatten(),
+            layers.Dense(2),
         ]
     )
     model.get_layer("conv").set_weights([np.float32([[[[1, 0]]]]), np.float32([0, 0.5])])
     peak = np.float32([[1, 0], [0, 0]]).reshape(1, 2, 2, 1)
     data = open_pictures(file_with(tmp_path / "a.h5", data=peak, label=[0]))
-    activations = compute_activations(cut_network(model), data)
+    activations = compute_activations(cut_network(model, model.layers[1].name), data)
     assert ranked("asc", activations).tolist() == [1, 0]
     assert ranked(
         "asc", keras.Model(model.inputs[0], model.layers[0].output)(peak).numpy()
@@ -61,7 +62,8 @@ def test_another_pooling_layer_can_be_named_and_a_wrong_one_is_answered_with_the
     assert cut_network(model).layer == "pool_2"
     assert cut_network(model, "pool_1").layer == "pool_1"
     with pytest.raises(
-        UserError, match="no pooling layer 'pool_9' to cut at in two; there are: pool_1, pool_2"
+        UserError,
+        match="no layer 'pool_9' to cut at in two; the pooling layers there are: pool_1, pool_2",
     ):
         cut_network(model, "pool_9")
 
@@ -79,7 +81,7 @@ def test_a_layer_that_others_lead_past_is_not_eligible():
 def test_networks_that_cannot_be_cut_are_refused():
     pictures = keras.Input((8, 8, 3))
     flat = layers.Flatten()(pictures)
-    with pytest.raises(UserError, match="expected a network with a pooling layer"):
+    with pytest.raises(UserError, match="expected a pooling layer or convolution that all paths"):
         cut_network(keras.Model(pictures, layers.Dense(3)(flat)))
     with pytest.raises(UserError, match="expected one input and one output, got 1 and 2"):
         cut_network(keras.Model(pictures, [layers.Dense(3)(flat), layers.Dense(3)(flat)]))

@@ -14,7 +14,7 @@ def plain(cut, activations, order):
 
 
 def of_another_activation(x):
-    return layers.Dense(7, activation="tanh")(layers.Flatten()(x))
+    return layers.Dense(7, activation="gelu")(layers.Flatten()(x))
 
 
 def dense_at_each_place(x):

@@ -87,6 +87,15 @@ def scale_named(name: str, stored: Array) -> Scale:
     return scales[name]
 
 
+def as_bytes(stored: Array) -> NDArray[np.uint8]:
+    """Return stored pictures as they are shown, 0..255."""
+    origin = _range_of(stored)
+    if origin is None:
+        least, most = stored.min(), stored.max()
+        return np.asarray(255 * (stored - least) / max(most - least, 1e-6), np.uint8)
+    return np.clip(RANGES[origin](stored), 0, 255).astype(np.uint8)
+
+
 def _range_of(stored: Array) -> str | None:
     """Return the range in which pictures are stored, None where it is none of the usual ones."""
     least, most = float(stored.min()), float(stored.max())

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from backdoor.samples import UNKNOWN, Samples
 
 PANELS_A_ROW = 2
+LONGEST_NAME = 14  # letters above a picture
+MOST_NAMED = 40  # classes whose names fit below an axis
 ACCURACY, ATTACK = "#2166ac", "#b2182b"  # told apart by the colour-blind, and in grey
 
 
@@ -28,8 +30,12 @@ class Panel:
     stops: Mapping[float, int]
 
 
-def draw_samples(samples: Samples, classes: int) -> Figure:
-    """Draw clean pictures above poisoned ones, each with what B, B' and G say of it."""
+def draw_samples(samples: Samples, classes: int, names: Sequence[str] | None = None) -> Figure:
+    """Draw clean pictures above poisoned ones, each with what B, B' and G say of it.
+
+    Args:
+        names: Of the classes, where they have any.
+    """
     rows = {"clean": np.flatnonzero(~samples.poisoned)}
     if samples.poisoned.any():
         rows["with trigger"] = np.flatnonzero(samples.poisoned)
@@ -41,7 +47,7 @@ def draw_samples(samples: Samples, classes: int) -> Figure:
             axis.axis("off")
         for axis, index in zip(row, indices, strict=False):
             axis.imshow(samples.pictures[index].squeeze(), cmap="gray")
-            axis.set_title(_caption(samples, int(index), classes), fontsize=9, loc="left")
+            axis.set_title(_caption(samples, int(index), classes, names), fontsize=9, loc="left")
         row[0].text(
             -0.12,
             0.5,
@@ -77,11 +83,14 @@ def draw_curves(panels: Sequence[Panel], network: str) -> Figure:
         axis.grid(alpha=0.3)
     for row in axes:
         row[0].set_ylabel(f"{network} on the test sets, %")
-    axes.ravel()[len(panels) - 1].legend(loc="center right")
+    attacked = any(panel.attack_success_rate for panel in panels)
+    axes.ravel()[len(panels) - 1].legend(loc="center right" if attacked else "best")
     return figure
 
 
-def draw_class_distribution(counts: Mapping[str, Sequence[int]]) -> Figure:
+def draw_class_distribution(
+    counts: Mapping[str, Sequence[int]], names: Sequence[str] | None = None
+) -> Figure:
     """Draw how many pictures each class has, one panel a set; `counts[set][class]`."""
     figure = Figure(figsize=(10, 2.1 * len(counts)), layout="constrained")
     axes = figure.subplots(len(counts), 1, squeeze=False, sharex=True)[:, 0]
@@ -91,6 +100,8 @@ def draw_class_distribution(counts: Mapping[str, Sequence[int]]) -> Figure:
         axis.set_ylabel("pictures")
         axis.margins(x=0.01)
     axes[-1].set_xlabel("class, as labelled in the file")
+    if names and len(names) <= MOST_NAMED:
+        axes[-1].set_xticks(range(len(names)), map(_short, names), rotation=45, ha="right")
     return figure
 
 
@@ -112,12 +123,21 @@ def draw_benchmark(
     return figure
 
 
-def _caption(samples: Samples, index: int, classes: int) -> str:
-    goodnet = samples.goodnet[index]
-    answer = "backdoored" if goodnet == classes else str(goodnet)
-    badnet, pruned = samples.badnet[index], samples.pruned[index]
-    truth = "unknown" if samples.truth[index] == UNKNOWN else samples.truth[index]
-    return f"class {truth}\nB {badnet}, B' {pruned}\nG {answer}"
+def _caption(samples: Samples, index: int, classes: int, names: Sequence[str] | None) -> str:
+    def called(label: int) -> str:
+        if label in (UNKNOWN, classes):
+            return "unknown" if label == UNKNOWN else "backdoored"
+        return _short(names[label]) if names else str(label)
+
+    truth, goodnet = called(int(samples.truth[index])), called(int(samples.goodnet[index]))
+    badnet, pruned = called(int(samples.badnet[index])), called(int(samples.pruned[index]))
+    return f"class {truth}\nB {badnet}, B' {pruned}\nG {goodnet}"
+
+
+def _short(name: str) -> str:
+    """Return a class's name as it fits above a picture, with nothing that Matplotlib would set."""
+    shown = "".join(letter for letter in name if letter.isprintable()).replace("$", r"\$")
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[: LONGEST_NAME - 1]}…"
 
 
 def _title_and_stops(axis: Axes, panel: Panel) -> str:

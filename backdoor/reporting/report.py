@@ -150,7 +150,7 @@ def _figures(combination: Combination, explain: Callable[[Exception], str]) -> l
     drawings: dict[str, tuple[str, Callable[[], Figure]]] = {
         "figure1": (
             f"Figure 1: {shown}, B' with {first[0]} to {first[1]:g} %",
-            lambda: draw_samples(record.samples(), record.classes),
+            lambda: draw_samples(record.samples(), record.classes, record.class_names()),
         ),
         "figure2": (
             f"Figure 2: {rates} against channels removed",
@@ -158,7 +158,7 @@ def _figures(combination: Combination, explain: Callable[[Exception], str]) -> l
         ),
         "class_distribution": (
             "Class distribution",
-            lambda: draw_class_distribution(record.class_counts()),
+            lambda: draw_class_distribution(record.class_counts(), record.class_names()),
         ),
     }
     figures = []

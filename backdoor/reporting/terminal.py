@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from backdoor.reporting.combinations import varied
 from backdoor.reporting.row import percent, row_of
-from backdoor.tracking.record import ERROR, PARENT, WHOLE, Record, is_complete
+from backdoor.tracking.record import ERROR, LAYER, PARENT, WHOLE, Record, is_complete
 from backdoor.tracking.sweeps import positions_in
 
 
@@ -24,6 +24,7 @@ def run_line(client: mlflow.MlflowClient, run: Run) -> str:
         f"ASR {attack:.2%}" if attack is not None else f"false alarms {row.false_alarm_rate:.2%}",
         f"{row.removed}/{row.channels} channels",
         f"{run.data.metrics[WHOLE]:.1f} s",
+        f"cut at {run.data.tags[LAYER]}",
     ]
     return "  ".join(parts)
 

@@ -59,6 +59,7 @@ MODEL = "goodnet"
 CHANNELS_FILE = "channels.json"  # {"removed": [...], "order": [...]}
 LABELS_FILE = "labels.npz"  # {test set}_{badnet, pruned, truth}, shape (n,) each
 COUNTS_FILE = "class_counts.json"  # {set: pictures of each class}
+NAMES_FILE = "class_names.json"  # names of the classes; where they have none, there is no file
 CURVES_FILE = "curve.csv"  # a line for each k
 SAMPLES_FILE = "samples.npz"  # the fields of Samples
 CURVES_PICTURE, SAMPLES_PICTURE = "curve.png", "samples.png"
@@ -141,6 +142,9 @@ def log_artifacts(
         for name, pictures in outcome.bed.sets.items()
     }
     (folder / COUNTS_FILE).write_text(json.dumps(counts))
+    names = outcome.bed.clean_test.names
+    if names is not None:
+        (folder / NAMES_FILE).write_text(json.dumps(list(names)))
     np.savez_compressed(folder / LABELS_FILE, allow_pickle=False, **_labels(outcome, threshold))
     np.savez_compressed(folder / SAMPLES_FILE, allow_pickle=False, **asdict(samples))
     with (folder / CURVES_FILE).open("w", newline="") as file:
@@ -242,6 +246,13 @@ class Record:
         """Return how many pictures each class has in each set; lost as `samples` says."""
         counts: dict[str, list[int]] = json.loads(self._text(COUNTS_FILE))
         return counts
+
+    def class_names(self) -> list[str] | None:
+        """Return what the classes are called, None where that is not known."""
+        if not any(a.path == NAMES_FILE for a in self.client.list_artifacts(self.run.info.run_id)):
+            return None
+        names: list[str] = json.loads(self._text(NAMES_FILE))
+        return names
 
     def check(self) -> None:
         """Compare the metrics with the artifacts they came from: channels, labels, curves, GoodNet.

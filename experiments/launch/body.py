@@ -1,6 +1,7 @@
 """What a run computes, once TensorFlow is started."""
 
 import functools
+import logging
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from backdoor.networks.cut import CutNetwork, cut_network
 from backdoor.networks.goodnet import build_goodnet, saved_and_loaded
 from backdoor.networks.model_files import load_badnet
 from backdoor.networks.scaling import find_scale, sample_of
+from backdoor.networks.where import PLAIN
 from backdoor.pictures.picture_set import read_stored
 from backdoor.pictures.scale import AUTO, scale_named
 from backdoor.pictures.test_bed import TestBed
@@ -23,6 +25,8 @@ from backdoor.samples import sample_pictures
 from backdoor.tracking import record
 from experiments.launch.data import badnet_path, draw_or_verify, open_bed
 from experiments.launch.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def detect_and_record(
@@ -40,6 +44,8 @@ def detect_and_record(
         path = badnet_path(settings)
         sha256 = cache.digest(path) if path.is_file() else ""
         network = _network(path, sha256, settings.badnet.trust, settings.layer)
+    if network.why != PLAIN and settings.layer == "auto":
+        log.info("cut at %s, %s", network.layer, network.why)
     with stage("data"):
         bed = _in_scale(open_bed(settings, network.picture_shape), network, settings)
     outcome = detect(network, bed, settings.order, [threshold], settings.seed, cache)
@@ -59,7 +65,7 @@ def detect_and_record(
         samples = sample_pictures(outcome, threshold, rng)
         figures = {
             record.CURVES_PICTURE: draw_curves([_panel(outcome, curves, settings)], "GoodNet"),
-            record.SAMPLES_PICTURE: draw_samples(samples, network.classes),
+            record.SAMPLES_PICTURE: draw_samples(samples, network.classes, bed.clean_test.names),
         }
         record.log_artifacts(outcome, threshold, curves, samples, figures, folder)
     return dict(Counter(stage.seconds) + Counter(outcome.seconds))
