@@ -85,8 +85,26 @@ def retrace(model: keras.Model, tensor: keras.KerasTensor, call: Callable[..., A
         for layer in model.layers:
             tensor = call(layer, tensor)
         return tensor
-    inputs = keras.tree.pack_sequence_as(model.input, [tensor])
-    return keras.models.clone_model(model, inputs, lambda layer: layer, call).output
+    recorded: list[tuple[Any, Any, Any, Any]] = []
+
+    def record(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        output = layer(*args, **kwargs)
+        recorded.append((layer, args, kwargs, output))
+        return output
+
+    # Cloning is how Keras says which layer feeds which; the layers stay the same.
+    copy = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=record)
+    known = {id(copy.inputs[0]): tensor}
+
+    def here(item: Any) -> Any:
+        return known.get(id(item), item)
+
+    for layer, args, kwargs, output in recorded:
+        given, named = keras.tree.map_structure(here, (args, kwargs))
+        made = call(layer, *given, **named)
+        pairs = zip(keras.tree.flatten(output), keras.tree.flatten(made), strict=True)
+        known.update((id(old), new) for old, new in pairs)
+    return known[id(copy.outputs[0])]
 
 
 def _tensors(nested: Any) -> list[keras.KerasTensor]:

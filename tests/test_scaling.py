@@ -1,0 +1,147 @@
+"""The scale of the pictures: found on clean validation pictures, named, divided; and the split."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import file_with
+from keras import layers
+
+from backdoor.errors import UserError
+from backdoor.networks.cut import cut_network
+from backdoor.networks.scaling import check_scale, find_scale
+from backdoor.pictures.picture_set import read_pictures
+from backdoor.pictures.readers import open_pictures
+from backdoor.pictures.scale import MODES, as_bytes, scale_named, scales_of
+from backdoor.pictures.split import split_by_class
+
+CLASSES = 8
+BORDERS = np.linspace(0, 256, CLASSES + 1)
+RNG = np.random.default_rng(0)
+LABELS = np.arange(400) % CLASSES
+# The brightness of all three colours says the class: class c is between BORDERS[c] and [c + 1].
+BRIGHT = (BORDERS[LABELS] + RNG.uniform(4, 28, 400)).astype(np.uint8)
+PICTURES = np.broadcast_to(BRIGHT[:, None, None, None], (400, 4, 4, 3)).copy()
+
+
+def network_for(mode):
+    """A network that is right on pictures in this mode: the class whose centre is nearest."""
+    centres = ((BORDERS[:-1] + BORDERS[1:]) / 2).astype(np.float32)
+    grey = np.broadcast_to(centres[:, None, None, None], (CLASSES, 1, 1, 3))
+    inputs = MODES[mode](grey.astype(np.float32)).mean(axis=(1, 2))
+    pictures = keras.Input((4, 4, 3))
+    x = layers.GlobalAveragePooling2D(name="pool")(pictures)
+    model = keras.Model(pictures, layers.Dense(CLASSES, name="scores")(x))
+    # -|x - c|^2 is 2 x c - |c|^2 and what all classes share.
+    model.get_layer("scores").set_weights([2 * inputs.T, -(inputs**2).sum(axis=1)])
+    return cut_network(model, "pool")
+
+
+def stored(folder, mode="full"):
+    values = MODES[mode](PICTURES.astype(np.float32))
+    path = folder / f"{mode}.h5"
+    return open_pictures(file_with(path, data=values.transpose(0, 3, 1, 2), label=LABELS))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_scale_that_a_network_wants_is_found(mode, tmp_path, caplog):
+    network, pictures = network_for(mode), stored(tmp_path)
+    with caplog.at_level("INFO"):
+        scale = find_scale(network, pictures)
+    expected = MODES[mode](PICTURES.astype(np.float32))
+    np.testing.assert_allclose(
+        read_pictures(pictures.scaled(scale), np.arange(400)), expected, rtol=1e-6, atol=1e-5
+    )
+    name = "stored" if mode == "full" else mode
+    assert f"dataset.preprocess={name} fits the network best: right on " in caplog.text
+
+
+@pytest.mark.parametrize("origin", ["full", "unit", "tf"])
+def test_pictures_stored_in_any_range_are_brought_to_the_scale(origin, tmp_path):
+    scale = find_scale(network_for("torch"), stored(tmp_path, origin))
+    values = MODES[origin](PICTURES.astype(np.float32))
+    expected = MODES["torch"](PICTURES.astype(np.float32))
+    np.testing.assert_allclose(scale.apply(values), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_two_scales_that_cannot_be_told_apart_are_an_error_that_shows_all(tmp_path):
+    """A network that looks at no more than whether green is brighter than nothing."""
+    pictures = keras.Input((4, 4, 3))
+    x = layers.GlobalAveragePooling2D(name="pool")(pictures)
+    model = keras.Model(pictures, layers.Dense(2, name="scores")(x))
+    model.get_layer("scores").set_weights([np.float32([[0, 0], [0, 1], [0, 0]]), np.zeros(2)])
+    labels = np.arange(60) % 2
+    data = np.broadcast_to(200 * labels[:, None, None, None], (60, 3, 4, 4))
+    found = open_pictures(file_with(tmp_path / "a.h5", data=data, label=labels))
+    with pytest.raises(UserError, match=r"100\.0% \(stored\), 100\.0% \(unit\).*cannot be told"):
+        find_scale(cut_network(model, "pool"), found)
+
+
+def test_a_best_that_is_poor_is_an_error_that_shows_all(tmp_path):
+    data = stored(tmp_path)
+    other = open_pictures(
+        file_with(
+            tmp_path / "b.h5", data=PICTURES.transpose(0, 3, 1, 2), label=RNG.permutation(LABELS)
+        )
+    )
+    assert len(data) == len(other)
+    with pytest.raises(UserError, match=r"\(stored\), .*\(caffe\) of 400 pictures.*near chance"):
+        find_scale(network_for("full"), other)
+
+
+def test_a_network_that_is_only_poor_is_warned_of(tmp_path, caplog):
+    labels = np.where(np.arange(400) % 7 == 0, LABELS, (LABELS + 3) % CLASSES)
+    path = file_with(tmp_path / "a.h5", data=PICTURES.transpose(0, 3, 1, 2), label=labels)
+    check_scale(network_for("full"), open_pictures(path))
+    assert "near chance: what follows says little" in caplog.text
+
+
+def test_a_set_that_is_nine_tenths_one_class_is_not_refused(tmp_path):
+    rare = LABELS != 3
+    keep = np.flatnonzero(~rare).tolist() + np.flatnonzero(rare)[:5].tolist()
+    path = tmp_path / "a.h5"
+    file_with(path, data=PICTURES[keep].transpose(0, 3, 1, 2), label=LABELS[keep])
+    check_scale(network_for("full"), open_pictures(path))
+
+
+def test_another_scale_that_is_much_better_is_named(tmp_path):
+    pictures = stored(tmp_path)
+    with pytest.raises(UserError, match=r"expected dataset\.preprocess=tf, which gives an accur"):
+        check_scale(network_for("tf"), pictures)
+
+
+def test_grey_pictures_have_no_scales_of_three_colours():
+    grey = PICTURES[..., :1].astype(np.float32)
+    assert set(scales_of(grey)) == {"stored", "unit", "tf"}
+    with pytest.raises(UserError, match="expected one of stored, unit, tf for pictures from"):
+        scale_named("caffe", grey)
+
+
+@pytest.mark.parametrize("origin", ["full", "unit", "tf"])
+def test_pictures_are_shown_as_they_are(origin):
+    values = MODES[origin](PICTURES.astype(np.float32))
+    assert np.abs(as_bytes(values).astype(int) - PICTURES).max() <= 1
+
+
+def test_the_split_is_by_class_and_by_a_seed(tmp_path):
+    labels = np.repeat([0, 1, 2], [10, 4, 1])
+    data = np.arange(15, dtype=np.float32)[:, None, None, None] * np.ones((15, 3, 2, 2))
+    pictures = open_pictures(file_with(tmp_path / "a.h5", data=data, label=labels))
+    valid, test = split_by_class(pictures, 0.3, seed=1)
+    assert np.bincount(test.labels, minlength=3).tolist() == [3, 1, 0]
+    assert np.bincount(valid.labels).tolist() == [7, 3, 1]
+    both = [read_pictures(half, np.arange(len(half)))[:, 0, 0, 0] for half in (valid, test)]
+    assert sorted(np.concatenate(both)) == list(range(15))
+    again, others = split_by_class(pictures, 0.3, seed=1), split_by_class(pictures, 0.3, seed=2)
+    assert again[1].labels.tolist() == test.labels.tolist()
+    np.testing.assert_array_equal(
+        read_pictures(again[1], [0, 1, 2]), read_pictures(test, [0, 1, 2])
+    )
+    drawn = [read_pictures(half[1], np.arange(4))[:, 0, 0, 0].tolist() for half in (again, others)]
+    assert drawn[0] != drawn[1]
+    assert test.part == "test, test_share=0.3 seed=1"
+
+
+@pytest.mark.parametrize("share", [0, 1, -1, float("nan")])
+def test_a_share_that_cannot_be_is_refused(share, tmp_path):
+    with pytest.raises(UserError, match=r"dataset\.test_share: expected between 0 and 1"):
+        split_by_class(stored(tmp_path), share, seed=0)
