@@ -21,12 +21,17 @@ QUICK = {"people": 48, "repeats": 1}
 def job(config: DictConfig) -> None:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     settings = Benchmark(**plain | (QUICK if plain["quick"] else {}))
-    start_tensorflow()
+    with cli.answering("benchmark"):
+        start_tensorflow()
 
-    from experiments.benchmarks.run import benchmark  # Keras, now that it may start
+        from experiments.benchmarks.run import benchmark  # Keras, now that it may start
 
-    benchmark(settings)
+        benchmark(settings)
+
+
+def main() -> int:
+    return cli.call(job, "benchmark")
 
 
 if __name__ == "__main__":
-    sys.exit(cli.call(job))
+    sys.exit(main())

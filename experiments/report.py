@@ -18,8 +18,13 @@ from experiments.launch.settings import store_of
 def job(config: DictConfig) -> None:
     from experiments.launch.report_sweep import report  # MLflow, which --help needs not
 
-    report(config.sweep, Path(config.folder), store_of(config))
+    with cli.answering("report"):
+        report(config.sweep, Path(config.folder), store_of(config))
+
+
+def main() -> int:
+    return cli.call(job, "report")
 
 
 if __name__ == "__main__":
-    sys.exit(cli.call(job))
+    sys.exit(main())

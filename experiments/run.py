@@ -15,15 +15,21 @@ from omegaconf import DictConfig
 
 from experiments.launch import cli
 from experiments.launch.callback import closing_sweep
+from experiments.launch.early import check_early
 from experiments.launch.position import FOLDER, position_of
+from experiments.launch.settings import settings_of
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")  # type: ignore[untyped-decorator]
 def job(config: DictConfig) -> None:
     position = position_of(HydraConfig.get())
-    os.chdir(os.environ.get(FOLDER, "."))
+    # Paths are those of the folder in which the command was typed, on any machine.
+    os.chdir(os.environ.get(FOLDER) or HydraConfig.get().runtime.cwd)
     if config.dry_run or not position.wanted:
         return
+    if position.sweep is None:  # in a sweep the mistake is tracked, and the other runs go on
+        with cli.answering("run"):
+            check_early(settings_of(config))
 
     from experiments.launch.job import run_job  # MLflow, which --help needs not
 
@@ -35,7 +41,7 @@ def main() -> int:
     warnings.filterwarnings("ignore", r"\s*.*is validated against ConfigStore schema", UserWarning)
     if any(re.fullmatch(r"\+*dry_run=(true|1|yes|on)", word.lower()) for word in sys.argv):
         sys.argv.append("--multirun")  # where nothing has been written when the runs are known
-    return closing_sweep(lambda: cli.call(job))
+    return closing_sweep(lambda: cli.call(job, "run", sweeps=True))
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ def build_dataset(drawing: Drawing, folder: str | Path) -> None:
     if not _is_filled(folder):
         command = [
             sys.executable,
+            "-P",
             "-m",
             "backdoor.attacks.drawn_set",
             json.dumps(asdict(drawing)),

@@ -21,9 +21,21 @@ def check_bed(network: CutNetwork, bed: TestBed) -> None:
             f"order, found others; name them in a classes.txt beside each"
         )
     if bed.poisoned is not None:
+        _check_sides(bed, bed.poisoned)
         check_target(network, bed.poisoned)
     for pictures in (bed.clean_valid, bed.clean_test):
         check_scale(network, pictures)
+
+
+def _check_sides(bed: TestBed, poisoned: Poisoned) -> None:
+    """Refuse clean and poisoned pictures that were given in each other's place."""
+    clean_has_one = (bed.clean_valid.labels == poisoned.target).all()
+    if clean_has_one and (poisoned.valid.labels != poisoned.target).any():
+        raise UserError(
+            f"{bed.clean_valid.path}: expected clean pictures of several classes, got the target "
+            f"{poisoned.target} alone, and several classes in {poisoned.valid.path}; are clean and "
+            f"poisoned files swapped?"
+        )
 
 
 def check_pictures(network: CutNetwork, pictures: PictureSet) -> None:

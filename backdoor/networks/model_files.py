@@ -5,7 +5,6 @@ own layers that are safe (or an initializer and the like, which hold numbers onl
 """
 
 import copy
-import json
 import logging
 import math
 import tempfile
@@ -19,11 +18,11 @@ import h5py
 import keras
 
 from backdoor.errors import UserError
+from backdoor.networks.archives import LARGEST_NETWORK, WEIGHTS_ALONE, architecture_of, kind_of
 from backdoor.networks.deepid import build_deepid
 from backdoor.networks.graph import layers_of
 from backdoor.networks.keras2 import translated
 from backdoor.networks.safe_layers import objects_of, reason_to_refuse
-from backdoor.pictures.safe_hdf5 import check_hdf5
 
 log = logging.getLogger(__name__)
 
@@ -31,24 +30,8 @@ UNREADABLE = (
     ValueError, OSError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, AttributeError,
     RuntimeError, RecursionError, NotImplementedError, EOFError,
 )  # fmt: skip
-MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}  # of a .keras file
 LONGEST_REASON = 300  # letters
-WEIGHTS_ALONE = (
-    "expected a whole network, found weights without their architecture; save the network with "
-    "model.save('network.keras')"
-)
-LARGEST_CONFIG = 2**24  # bytes
-LARGEST_NETWORK = 2**31  # bytes, unpacked
 LARGEST_OUTPUT = 2**22  # numbers that a layer makes of one picture
-SUFFIXES = {".keras": ".keras", ".h5": ".h5", ".hdf5": ".h5"}
-MAGIC = {b"PK\x03\x04": ".keras", b"\x89HDF\r\n\x1a\n": ".h5"}
-MISTAKEN = {
-    b"version https://git-lfs": (
-        "a Git LFS pointer in place of the file; fetch it with git lfs pull"
-    ),
-    b"<!doctype html": "a web page; download the file itself (its raw address)",
-    b"<html": "a web page; download the file itself (its raw address)",
-}
 
 
 def load_badnet(path: str | Path, trust: bool = False) -> keras.Model:
@@ -62,7 +45,7 @@ def load_badnet(path: str | Path, trust: bool = False) -> keras.Model:
             layers, reaches out of itself or unpacks beyond a limit.
     """
     path = Path(path)
-    suffix = _kind_of(path)
+    suffix = kind_of(path)
     try:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"network{suffix}"  # Keras goes by the name
@@ -78,36 +61,9 @@ def load_badnet(path: str | Path, trust: bool = False) -> keras.Model:
         raise UserError(f"{path}: expected a network that Keras can load, got {reason}") from error
 
 
-def _kind_of(path: Path) -> str:
-    """Return how Keras calls files of this kind, by what is in it.
-
-    Raises:
-        UserError: It is something else; the message says what, and what to do.
-    """
-    if path.is_dir():
-        found = "a SavedModel folder" if (path / "saved_model.pb").is_file() else "a folder"
-        raise UserError(
-            f"{path}: expected a network in a .keras or .h5 file, found {found}; load it with the "
-            f"Keras that made it and save it with model.save('network.keras')"
-        )
-    if not path.is_file():
-        raise UserError(f"{path}: expected a network (.keras or .h5), found no such file")
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path}: expected a network in a .keras or .h5 file, got {path.suffix!r}")
-    with path.open("rb") as file:
-        beginning = file.read(512)
-    for start, suffix in MAGIC.items():
-        if beginning.startswith(start):
-            return suffix
-    for start, found in MISTAKEN.items():
-        if beginning.lstrip().lower().startswith(start):
-            raise UserError(f"{path}: expected a network (.keras or .h5), found {found}")
-    return SUFFIXES[path.suffix.lower()]
-
-
 def _load(path: Path, file: Path) -> keras.Model:
     """Load `file`, after checking it; `path` is what to call it."""
-    config = _keras_config(file, path) if file.suffix == ".keras" else _hdf5_config(file, path)
+    config = architecture_of(path)
     if config is None:
         return _deepid_of_weights(file, path)
     readable = translated(config)
@@ -159,57 +115,6 @@ def _check_size(build: Callable[[], keras.Model], path: Path) -> None:
                 f"{path}: refused to open it: expected layers of a known size of at most "
                 f"{LARGEST_OUTPUT} numbers a picture, found {shape} in {layer.name!r}"
             )
-
-
-def _keras_config(file: Path, path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(file) as archive:
-        _check_archive(archive, path)
-        with archive.open("config.json") as member:
-            text = member.read(LARGEST_CONFIG + 1)
-        with archive.open("model.weights.h5") as member, h5py.File(member, "r") as weights:
-            check_hdf5(weights, path, LARGEST_NETWORK)
-    return _parsed(text, path)
-
-
-def _check_archive(archive: zipfile.ZipFile, path: Path) -> None:
-    names = [member.filename for member in archive.infolist()]
-    if sorted(names) != sorted(MEMBERS):
-        others = ", ".join(sorted(set(names) - MEMBERS)) or ", ".join(sorted(names))
-        raise UserError(
-            f"{path}: refused to open it: expected {', '.join(sorted(MEMBERS))} in it, once each, "
-            f"found {others[:200]}"
-        )
-    unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > LARGEST_NETWORK:
-        raise UserError(
-            f"{path}: refused to open it: expected at most {LARGEST_NETWORK} bytes unpacked, found "
-            f"{unpacked}"
-        )
-
-
-def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:
-    if len(text) > LARGEST_CONFIG:
-        raise UserError(
-            f"{path}: expected an architecture of at most {LARGEST_CONFIG} bytes, got more"
-        )
-    config = json.loads(text)
-    if not isinstance(config, dict):
-        raise TypeError(f"an architecture that is {type(config).__name__}")
-    return config
-
-
-def _hdf5_config(file: Path, path: Path) -> dict[str, Any] | None:
-    with h5py.File(file, "r") as content:
-        check_hdf5(content, path, LARGEST_NETWORK)
-        if "model_config" in content.attrs:
-            return _parsed(content.attrs["model_config"], path)
-        if "layer_names" in content.attrs:
-            return None
-        if "layers" in content or "_layer_checkpoint_dependencies" in content:
-            raise UserError(f"{path}: {WEIGHTS_ALONE}")
-        raise UserError(
-            f"{path}: expected a Keras network or DeepID's weights, found {list(content)}"
-        )
 
 
 def _deepid_of_weights(file: Path, path: Path) -> keras.Model:

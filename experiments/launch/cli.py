@@ -3,7 +3,8 @@
 import difflib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException
@@ -12,6 +13,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from backdoor.errors import UserError
 from backdoor.tracking.store import without_password
+from experiments.launch.arguments import command_line, looked_at
 
 USER_MISTAKES = (UserError, HydraException, OmegaConfBaseException)
 SPEAKING = (
@@ -21,26 +23,49 @@ SPEAKING = (
     RuntimeError,
 )  # their messages stand for themselves
 KILLED_BY_SIGINT = 130
+FULL_ERROR, TRACEBACKS = "HYDRA_FULL_ERROR", "BACKDOOR_TRACEBACKS"
+GROUPS = {"dataset", "badnet", "tracking"}
+INNER = {"layout"}  # of which choices are made, and none itself
 EXTRAS = {"hydra/launcher/submitit_slurm": "slurm"}  # by the config that is missing without it
 
 
-def call(job: Callable[[], None]) -> int:
-    """Run a Hydra main and return the exit code: 2 for the user's mistake, 1 for a failure."""
-    asked_for = os.environ.get("HYDRA_FULL_ERROR", "")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing tracebacks
+def call(job: Callable[[], None], name: str, sweeps: bool = False) -> int:
+    """Run a Hydra main and return the exit code: 2 for the user's mistake, 1 for a failure.
+
+    Args:
+        name: Of the command; its config is called so, too, where it has one of its own.
+        sweeps: Whether it takes -m.
+    """
+    asked_for = os.environ.get(FULL_ERROR, "")
+    os.environ[FULL_ERROR] = "1"  # Hydra hands exceptions on instead of printing tracebacks
+    wanted = asked_for or ("1" if "verbose=true" in map(str.lower, sys.argv) else "")
+    os.environ[TRACEBACKS] = wanted
     try:
+        sys.argv[1:] = looked_at(sys.argv[1:], command_line(name), sweeps)
         job()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return KILLED_BY_SIGINT
     except Exception as error:
-        if asked_for or "verbose=true" in map(str.lower, sys.argv):
+        if wanted:
             raise
-        print(f"error: {one_sentence(error)}", file=sys.stderr)
+        print(f"error: {one_sentence(error, name)}", file=sys.stderr)
         return exit_code(error)
     finally:
-        os.environ["HYDRA_FULL_ERROR"] = asked_for
+        os.environ[FULL_ERROR] = asked_for
     return 0
+
+
+@contextmanager
+def answering(name: str) -> Iterator[None]:
+    """Answer what the body raises with one sentence and an exit code, before Hydra adds its own."""
+    try:
+        yield
+    except Exception as error:
+        if tracebacks_wanted():
+            raise
+        print(f"error: {one_sentence(error, name)}", file=sys.stderr)
+        raise SystemExit(exit_code(error)) from error
 
 
 def exit_code(error: BaseException) -> int:
@@ -48,14 +73,22 @@ def exit_code(error: BaseException) -> int:
     return 2 if isinstance(error, USER_MISTAKES) else 1
 
 
-def one_sentence(error: BaseException) -> str:
-    """Return the error's message on one line; of an unknown key, also the nearest known one."""
+def tracebacks_wanted() -> bool:
+    """Tell whether HYDRA_FULL_ERROR or verbose was set, here or where this process comes from."""
+    return bool(os.environ.get(TRACEBACKS))
+
+
+def one_sentence(error: BaseException, name: str = "run") -> str:
+    """Return the error's message on one line; of an unknown key, also the nearest known one.
+
+    Args:
+        name: Of the command, whose keys they are.
+    """
     text = without_password(" ".join(str(error).split()))
     if isinstance(error, HydraException):
         if isinstance(error.__cause__, ConfigAttributeError | ConfigKeyError):
-            return _unknown_key(str(error.__cause__.full_key))
-        missing = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
-        return missing_extra(EXTRAS[missing]) if missing in EXTRAS else text
+            return _unknown_key(str(error.__cause__.full_key), name)
+        return _missing_choice(error) if isinstance(error, MissingConfigException) else text
     if isinstance(error, OSError) and error.strerror:  # the system's, not one of our own messages
         where = error.filename or "the disk"
         return f"{where}: expected to read and write there, got {error.strerror}"
@@ -69,19 +102,32 @@ def missing_extra(extra: str) -> str:
     return f"hydra/launcher: expected the extra '{extra}': pip install '.[{extra}]'"
 
 
-def _unknown_key(key: str) -> str:
-    near = difflib.get_close_matches(key, known_keys(), n=1)
+def _missing_choice(error: MissingConfigException) -> str:
+    """Say which choices of a config group there are."""
+    missing = str(error.missing_cfg_file)
+    if missing in EXTRAS:
+        return missing_extra(EXTRAS[missing])
+    choices = [choice for choice in error.options or [] if choice not in INNER]
+    near = difflib.get_close_matches(missing.rpartition("/")[2], choices, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"Could not find '{missing}': expected one of {', '.join(choices)}{hint}"
+
+
+def _unknown_key(key: str, name: str) -> str:
+    near = difflib.get_close_matches(key, known_keys(name), n=1)
     hint = f"; did you mean '{near[0]}'?" if near else "; --help lists the keys"
     return f"unknown key '{key}'{hint}"
 
 
-def known_keys() -> list[str]:
-    """Return all keys of the default config and of its groups, `dataset.draw.people` and so on."""
-    files = Path(__file__).parents[2].joinpath("conf").rglob("*.yaml")
-    keys = {"dataset", "badnet", "tracking"}
-    for file in files:
-        group = file.parent.name if file.parent.name in keys else ""
-        if group or file.name == "config.yaml":
+def known_keys(name: str = "run") -> list[str]:
+    """Return all keys of a command's config and of its groups, `dataset.draw.people` and so on."""
+    folder = Path(__file__).parents[2] / "conf"
+    main = f"{name}.yaml" if (folder / f"{name}.yaml").is_file() else "config.yaml"
+    groups = {"report": {"tracking"}, "benchmark": set()}.get(name, GROUPS)
+    keys = set(groups)
+    for file in folder.rglob("*.yaml"):
+        group = file.parent.name if file.parent.name in groups else ""
+        if group or file.name == main:
             entries = flat(OmegaConf.load(file), resolve=False)
             keys |= {f"{group}.{key}".strip(".") for key in entries}
     return sorted(

@@ -17,8 +17,6 @@ from omegaconf import DictConfig, OmegaConf
 from backdoor.cache import Cache
 from backdoor.device import start_tensorflow
 from backdoor.errors import UserError
-from backdoor.pruning.orders import check_order
-from backdoor.pruning.stop import check_threshold
 from backdoor.reporting.terminal import run_line
 from backdoor.tracking.connect import connect
 from backdoor.tracking.record import DEVICE, RESULT, log_seconds
@@ -28,6 +26,7 @@ from backdoor.tracking.store import without_password
 from backdoor.tracking.sweeps import join_sweep
 from experiments.launch import cli
 from experiments.launch.data import files_of
+from experiments.launch.early import check_early
 from experiments.launch.position import Position
 from experiments.launch.resolvers import cores
 from experiments.launch.settings import Settings, alive_folder, settings_of, store_of
@@ -50,7 +49,7 @@ def run_job(config: DictConfig, launcher: DictConfig, position: Position) -> Non
         line = _run(config, launcher, position)
     except Exception as error:
         log.debug("%s", without_password(traceback.format_exc()))
-        if config.verbose:
+        if config.verbose or cli.tracebacks_wanted():
             raise
         sentence = cli.one_sentence(error)
         if position.sweep is None:
@@ -106,8 +105,7 @@ def _tracked(settings: Settings, params: Params, position: Position, cache: Cach
     with run as run_id, time_limit(settings.time_limit), tempfile.TemporaryDirectory() as folder:
         if settings.badnet.trust and position.sweep:
             raise UserError("badnet.trust: expected false in a sweep, got true; use a single run")
-        check_order(settings.order)
-        check_threshold(settings.threshold)
+        check_early(settings)
         device_name = start_tensorflow(settings.device, settings.threads, settings.verbose)
         mlflow.log_param(DEVICE, device_name)
 

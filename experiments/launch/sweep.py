@@ -1,6 +1,8 @@
 """A sweep: what is to run is said, its parent run opened, lost runs found, its end printed."""
 
 import logging
+import os
+import shlex
 import sys
 import tempfile
 import uuid
@@ -18,7 +20,7 @@ from backdoor.tracking.connect import connect, read_only
 from backdoor.tracking.liveness import alive
 from backdoor.tracking.record import LOG, in_sweep, is_complete
 from backdoor.tracking.runs import DIED, INTERRUPTED, complete_results, mark_dead
-from backdoor.tracking.store import Store
+from backdoor.tracking.store import Store, without_password
 from backdoor.tracking.sweeps import (
     complete_positions,
     finish_sweep,
@@ -27,11 +29,14 @@ from backdoor.tracking.sweeps import (
     start_sweep,
 )
 from experiments.launch import cli, slurm
+from experiments.launch.arguments import command_line
 from experiments.launch.job import result_of
 from experiments.launch.plan import Plan, task_of
 from experiments.launch.settings import alive_folder, settings_of, store_of
 
 log = logging.getLogger(__name__)
+
+DEFAULT_STORE = {"tracking.folder": "mlruns", "tracking.experiment": "backdoor"}
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,8 @@ class OpenSweep:
                 print(f"log of {run.info.run_name}: {run.data.tags.get(LOG) or 'none'}")
         show = f"tags.`{in_sweep(self.id)}` LIKE '%'"
         print(f"compare: {_ui(self.store)}, tick Expand rows, filter by   {show}")
-        print(f"tables and figures: python -m experiments.report sweep={self.id}")
+        report = f"{command_line('report')} sweep={self.id}{_where(self.store)}"
+        print(f"tables and figures: {report}")
 
 
 def announce(plan: Plan, config: DictConfig) -> None:
@@ -157,6 +163,15 @@ def _complete_already(plan: Plan, config: DictConfig, store: Store) -> list[str 
 
 
 def _ui(store: Store) -> str:
-    if store.uri is None:
+    if store.uri is None and not _where(store) and Path("Makefile").is_file():
         return "make ui"
     return f"mlflow ui --backend-store-uri {store.shown}" if store.database else store.shown
+
+
+def _where(store: Store) -> str:
+    """Return what a command has to be told to find the store; nothing of the default one."""
+    given = {"tracking.uri": store.uri, "tracking.folder": store.folder}
+    given["tracking.experiment"] = store.experiment
+    usual = {"tracking.uri": os.environ.get("MLFLOW_TRACKING_URI")} | DEFAULT_STORE
+    told = {key: value for key, value in given.items() if value and value != usual[key]}
+    return "".join(f" {shlex.quote(f'{key}={without_password(v)}')}" for key, v in told.items())

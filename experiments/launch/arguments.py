@@ -1,0 +1,72 @@
+"""What was typed, looked at before Hydra reads it: mistakes are answered with what was meant."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+
+from backdoor import __version__
+from backdoor.errors import UserError
+
+MULTIRUN = ("-m", "--multirun")
+
+
+def looked_at(typed: Sequence[str], command: str, sweeps: bool) -> list[str]:
+    """Return the arguments as Hydra wants them: -m in front, wherever it was typed.
+
+    Args:
+        command: How to repeat it, for messages.
+        sweeps: Whether the command takes -m.
+
+    Raises:
+        UserError: An argument cannot be read, or names several values without -m.
+        SystemExit: The version was asked for, and is printed.
+    """
+    if "--version" in typed:
+        print(f"backdoor {__version__}")
+        raise SystemExit(0)
+    multirun = sweeps and any(word in MULTIRUN for word in typed)
+    rest = [word for word in typed if word not in MULTIRUN] if multirun else list(typed)
+    for number, word in enumerate(rest):
+        before = rest[number - 1] if number else ""
+        is_of_an_option = before.startswith("-") and "=" not in word  # --cfg job
+        if not (word.startswith("-") or is_of_an_option):
+            around = (before, *rest[number + 1 : number + 2])
+            _check(word, around, command, sweeps and not multirun)
+    return ["--multirun", *rest] if multirun else rest
+
+
+def command_line(name: str) -> str:
+    """Return how this command, or a sister of it, is called: as a module or as installed."""
+    called = Path(sys.argv[0]).name
+    return f"backdoor-{name}" if called.startswith("backdoor-") else f"python -m experiments.{name}"
+
+
+def _check(word: str, around: Sequence[str], command: str, forgotten: bool) -> None:
+    try:
+        (override,) = OverridesParser.create().parse_overrides([word])
+    except OverrideParseException:
+        raise UserError(_quoted(word, *around)) from None
+    if forgotten and override.is_sweep_override():
+        raise UserError(
+            f"{word} names several values: expected -m to run each of them: {command} -m {word}"
+        )
+
+
+def _quoted(word: str, before: str, after: str = "") -> str:
+    """Say how an argument that Hydra cannot read is written, by the words before and after it."""
+    key, is_pair, value = word.partition("=")
+    if not is_pair and "=" in before:
+        key, _, value = before.partition("=")
+        joined = f'{key}="{value} {word}"'
+        return f"{word}: expected KEY=VALUE; where a value holds a space: {shlex.quote(joined)}"
+    if not is_pair:
+        return f"{word}: expected KEY=VALUE"
+    if value.rstrip().endswith(","):
+        return f"{word}: expected no space after a comma: {word}{after}"
+    inside = value.replace("\\", "\\\\").replace('"', '\\"')
+    quoted = f'{key}="{inside}"'
+    return f"{word}: expected a value that can be read; quoted it can: {shlex.quote(quoted)}"

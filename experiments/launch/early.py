@@ -1,0 +1,76 @@
+"""Mistakes that can be seen before MLflow and TensorFlow are started, which takes seconds."""
+
+import json
+import logging
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from backdoor.errors import UserError
+from backdoor.networks.archives import architecture_of
+from backdoor.pruning.orders import check_order
+from backdoor.pruning.stop import check_threshold
+from experiments.launch.data import badnet_path
+from experiments.launch.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SMALL = 1  # percentage points: who writes 0.02 may mean 2 of a hundred
+DAMAGED = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, json.JSONDecodeError)
+
+
+def check_early(settings: Settings) -> None:
+    """Refuse a wrong order, threshold, path or layer.
+
+    Raises:
+        UserError: The message says what is wrong.
+    """
+    check_order(settings.order)
+    points = check_threshold(settings.threshold)
+    if points < SMALL:
+        log.warning(
+            "threshold=%s is %s percentage points of accuracy; was threshold=%g meant?",
+            settings.threshold,
+            settings.threshold,
+            100 * points,
+        )
+    path, data = badnet_path(settings), settings.dataset
+    drawn = Path(data.root) if data.draw and data.root else None
+    for file in data.files.values():
+        if file is not None and not file.exists() and (drawn is None or drawn not in file.parents):
+            raise UserError(
+                f"{file}: expected an HDF5 file of pictures, .npz, .npy, a .csv or a folder, found "
+                f"no such file"
+            )
+    if drawn is None or drawn not in path.parents or path.exists():
+        _check_network(path, settings)
+
+
+def _check_network(path: Path, settings: Settings) -> None:
+    try:
+        config = None if settings.badnet.trust else architecture_of(path, weights=False)
+    except UserError:
+        raise
+    except DAMAGED:
+        return  # the run itself will say what is wrong
+    if config is None or settings.layer == "auto":
+        return
+    layers = dict(_layers(config))
+    if settings.layer not in layers:
+        poolings = [name for name, kind in layers.items() if "Pool" in kind]
+        raise UserError(
+            f"layer: no layer {settings.layer!r} to cut at in {path}; the pooling layers there "
+            f"are: {', '.join(poolings) or 'none'}"
+        )
+
+
+def _layers(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield path and class of each layer of an architecture."""
+    inside = config.get("config")
+    for layer in inside.get("layers", []) if isinstance(inside, dict) else []:
+        named = layer.get("config") if isinstance(layer, dict) else None
+        if isinstance(named, dict) and "name" in named:
+            path = f"{prefix}{named['name']}"
+            yield path, str(layer.get("class_name"))
+            yield from _layers(layer, f"{path}/")
