@@ -81,7 +81,10 @@ def sha256(path: str | Path) -> str:
     path, digest = Path(path), DIGEST()
     if path.is_dir():
         files = _files_of(path)
-        for entry in progress(files, f"SHA-256 of {path.name}", len(files)):
+        entries: Iterable[Path] = files
+        if sum(file.stat().st_size for file in files) > LARGE_FILE:
+            entries = progress(files, f"SHA-256 of {path.name}", len(files))
+        for entry in entries:
             digest.update(f"{entry.relative_to(path)} {sha256(entry)}\n".encode())
         return digest.hexdigest()
     size = path.stat().st_size

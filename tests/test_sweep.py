@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -428,8 +429,8 @@ MISTAKES = {
     "negative seed": (["seed=-1"], "seed: expected a whole number of at least 0, got -1"),
     "negative draw seed": (["dataset.draw.seed=-1"], "dataset.draw.seed: expected at least 0"),
     "nan time": (["time_limit=nan"], "time_limit: expected seconds above 0, or null for none"),
-    "no path": (["dataset.clean_valid="], "expected an HDF5 file of pictures, found no such file"),
-    "no poisoned path": (["dataset.poisoned_valid="], "expected an HDF5 file of pictures"),
+    "no path": (["dataset.clean_valid="], "dataset.clean_valid: expected a file or folder"),
+    "no poisoned path": (["dataset.poisoned_valid="], "dataset.poisoned_valid: expected a file"),
     "no port": (["tracking.uri=http://127.0.0.1:99999"], "tracking.uri: expected an address"),
     "no launcher": (["hydra/launcher=cloud"], "Could not find 'hydra/launcher/cloud'"),
     "store is a file": (["tracking.folder=broken/text.h5"], "broken/text.h5: expected to", 1),
@@ -506,6 +507,38 @@ def test_clean_pictures_alone_give_accuracy_and_false_alarms_and_nothing_of_atta
     code, printed = mistaken(capsys, monkeypatch, *one)
     assert code == 2
     assert "dataset.poisoned_valid: expected a file or folder of pictures, got none" in printed
+
+
+def test_a_job_in_a_folder_of_its_own_finds_paths_and_store(folder, sweep):
+    arguments = [*SMALL, "order=asc", "threshold=2", "hydra.job.chdir=true"]
+    done = command(folder, "experiments.run", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "asc-2 complete already: " in done.stderr
+
+
+def test_the_last_line_of_a_sweep_is_a_command_that_works(folder, sweep, tmp_path):
+    uri = f"sqlite:///{tmp_path / 'a store' / 'runs.db'}"
+    done = command(folder, "experiments.run", "-m", *SMALL, "threshold=2", f"tracking.uri='{uri}'")
+    assert done.returncode == 0, done.stderr
+    assert "make ui" not in done.stdout
+    printed = done.stdout.splitlines()[-1].partition(": ")[2]
+    typed = shlex.split(printed.replace("python ", f"{sys.executable} ", 1))
+    done = subprocess.run(typed, cwd=folder, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Table 1" in done.stdout
+
+
+def test_swapped_clean_and_poisoned_files_are_recognised(workplace, capsys, monkeypatch, data):
+    files = {"clean_valid": "bd/bd_valid", "poisoned_valid": "cl/valid"}
+    swapped = [f"dataset.{name}={data}/data/{path}.h5" for name, path in files.items()]
+    code, printed = mistaken(capsys, monkeypatch, *SMALL, *swapped, "threshold=3")
+    assert code == 2
+    assert "are clean and poisoned files swapped?" in printed
+
+
+def test_a_threshold_that_may_be_a_share_is_asked_about(workplace, capsys, monkeypatch):
+    _, printed = mistaken(capsys, monkeypatch, *SMALL, "threshold=0.02")
+    assert "was threshold=2 meant?" in printed
 
 
 def test_a_report_of_nothing_says_so(folder, sweep):

@@ -69,7 +69,7 @@ class DataSet:
         given = any(getattr(self, name) is not None for name in POISONED)
         wanted = POISONED if given else ()
         for name in (*wanted, *(() if self.clean else (CLEAN_VALID, CLEAN_TEST))):
-            if getattr(self, name) is None:
+            if not getattr(self, name):
                 raise UserError(
                     f"dataset.{name}: expected a file or folder of pictures, got none"
                     f"{'' if name in wanted else '; or give all clean pictures as dataset.clean'}"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -36,7 +37,11 @@ from experiments.launch.settings import alive_folder, settings_of, store_of
 
 log = logging.getLogger(__name__)
 
-DEFAULT_STORE = {"tracking.folder": "mlruns", "tracking.experiment": "backdoor"}
+DEFAULT_STORE = {
+    "tracking.uri": os.environ.get("MLFLOW_TRACKING_URI"),  # now: MLflow will change it
+    "tracking.folder": "mlruns",
+    "tracking.experiment": "backdoor",
+}
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,10 @@ def _where(store: Store) -> str:
     """Return what a command has to be told to find the store; nothing of the default one."""
     given = {"tracking.uri": store.uri, "tracking.folder": store.folder}
     given["tracking.experiment"] = store.experiment
-    usual = {"tracking.uri": os.environ.get("MLFLOW_TRACKING_URI")} | DEFAULT_STORE
-    told = {key: value for key, value in given.items() if value and value != usual[key]}
-    return "".join(f" {shlex.quote(f'{key}={without_password(v)}')}" for key, v in told.items())
+    told = {key: value for key, value in given.items() if value and value != DEFAULT_STORE[key]}
+    return "".join(f" {_argument(key, without_password(value))}" for key, value in told.items())
+
+
+def _argument(key: str, value: str) -> str:
+    plain = re.fullmatch(r"[\w./:@+-]+", value)
+    return shlex.quote(f"{key}={value}" if plain else f'{key}="{value}"')
