@@ -104,6 +104,7 @@ EARLY = {
     "network": ["badnet.path=none.keras"],
     "pictures": ["dataset.clean=none", "badnet.path=none.keras"],
     "files": ["dataset=files", "dataset.clean_valid=none.h5"],
+    "a sweep": ["-m", "order=up,down", "threshold=2,4"],
 }
 
 

@@ -11,8 +11,10 @@ from omegaconf import DictConfig
 
 from backdoor.errors import UserError
 from experiments.launch import cli
-from experiments.launch.plan import planned
+from experiments.launch.early import check_early
+from experiments.launch.plan import Plan, planned, task_of
 from experiments.launch.position import hand_to_jobs
+from experiments.launch.settings import settings_of
 
 if TYPE_CHECKING:
     from experiments.launch.sweep import OpenSweep
@@ -32,6 +34,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
         try:
             _check_launcher(config.hydra.launcher)
             plan = planned(config)
+            _check_any(plan, config)
 
             from experiments.launch.sweep import announce, start  # MLflow, which --help needs not
 
@@ -67,6 +70,17 @@ def closing_sweep(call: Callable[[], int]) -> int:
         while _open:
             code = _open.pop().finish(code, worker_died=bool(_lost))
     return code
+
+
+def _check_any(plan: Plan, config: DictConfig) -> None:
+    """Refuse a sweep of which no run can be right; one that has some goes on without the others."""
+    mistakes = []
+    for job in plan.jobs:
+        try:
+            return check_early(settings_of(task_of(config, job)))
+        except cli.USER_MISTAKES as error:
+            mistakes.append(error)
+    raise mistakes[0]
 
 
 def _check_launcher(launcher: DictConfig) -> None:
