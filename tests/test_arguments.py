@@ -21,7 +21,7 @@ WRONG = {
     "equals": (["badnet.path=a=b.keras"], """quoted it can: 'badnet.path="a=b.keras"'"""),
     "bracket": (["dataset.clean=/a(b)"], """quoted it can: 'dataset.clean="/a(b)"'"""),
     "no key": (["asc"], "asc: expected KEY=VALUE"),
-    "forgotten": (["order=asc,desc"], "expected -m to run each of them: run -m order=asc,desc"),
+    "forgotten": (["order=asc,desc"], "expected -m to run each of them, run -m order=asc,desc"),
 }
 
 
@@ -38,7 +38,7 @@ def test_a_word_that_cannot_be_read_is_answered_with_how_it_is_written(name):
     [
         ["order=asc", "threshold=2"],
         ["badnet.path='a=b.keras'"],
-        ['dataset.clean="my pics"'],
+        ['cache="my cache"'],
         ["--help"],
         ["--cfg", "job", "order=asc"],
         ["~hydra.callbacks", "+x=1", "++y=2", "seed=range(1,3)"][:3],
@@ -46,6 +46,13 @@ def test_a_word_that_cannot_be_read_is_answered_with_how_it_is_written(name):
 )
 def test_what_is_right_is_left_as_it_is(typed):
     assert looked_at([*typed], "run", sweeps=True) == typed
+
+
+def test_clean_pictures_given_by_paths_are_no_drawn_faces():
+    for typed in (["dataset.clean=p"], ["dataset.clean_valid=v", "dataset.clean_test=t"]):
+        assert looked_at(typed, "run", sweeps=True) == ["dataset=files", *typed]
+        assert looked_at(["dataset=lab3", *typed], "run", True) == ["dataset=lab3", *typed]
+    assert looked_at(["dataset.clean_valid=v"], "run", True) == ["dataset.clean_valid=v"]
 
 
 @pytest.mark.parametrize("place", range(3))

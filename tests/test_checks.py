@@ -1,15 +1,19 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 from conftest import (
+    bed_of,
     conv_pool_dense,
     file_with,
 )
 from keras import layers
 
 from backdoor.errors import UserError
-from backdoor.networks.checks import check_pictures, check_scale
+from backdoor.networks.checks import check_bed, check_pictures, check_scale
 from backdoor.networks.cut import cut_network
+from backdoor.networks.goodnet import build_goodnet
 from backdoor.pictures.readers import open_pictures
 
 
@@ -51,3 +55,25 @@ def test_accuracy_near_chance_is_refused(tmp_path):
     path = file_with(tmp_path / "a.h5", data=data, label=(np.arange(50) + 1) % 2)
     with pytest.raises(UserError, match="near chance"):
         check_scale(brightness_classes(), open_pictures(path))
+
+
+def test_sets_in_different_ranges_are_refused(tmp_path):
+    labels = np.arange(20) % 2
+    data = np.broadcast_to(np.where(labels, 200, 20)[:, None, None, None], (20, 4, 4, 1))
+    bed = bed_of(tmp_path, {"data": data, "label": labels}, {"data": data / 255, "label": [0] * 20})
+    with pytest.raises(UserError, match=r"poisoned_valid.h5: expected numbers in the range of .*"):
+        check_bed(brightness_classes(), bed)
+
+
+def test_a_goodnet_is_measured_on_the_classes_that_it_was_made_from(tmp_path):
+    labels = np.arange(20) % 2
+    data = np.broadcast_to(np.where(labels, 200, 20)[:, None, None, None], (20, 4, 4, 1))
+    path = file_with(tmp_path / "a.h5", data=data, label=np.array([b"dark", b"bright"])[labels])
+    pictures = open_pictures(path)
+    network = brightness_classes()
+    goodnet = cut_network(build_goodnet(network, [0]), "head/" + network.layer)
+    check_pictures(goodnet, pictures)
+    renamed = keras.Model(goodnet.model.inputs[0], goodnet.model.outputs[0], name="another")
+    another = dataclasses.replace(goodnet, model=renamed)
+    with pytest.raises(UserError, match="expected the network's 3 classes, found 2"):
+        check_pictures(another, pictures)

@@ -187,3 +187,40 @@ def test_a_pickle_in_an_archive_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array([{}], object), y=LABELS[:1])
     with pytest.raises(UserError, match="expected numbers in 'x'"):
         open_pictures(tmp_path / "a.npz")
+
+
+def test_digits_are_numbers_not_names(tmp_path):
+    labels = np.array([str(n) for n in (2, 10, 0, 1, 11, 3)])
+    np.savez(tmp_path / "a.npz", x=PICTURES, y=labels)
+    assert open_pictures(tmp_path / "a.npz").labels.tolist() == [2, 10, 0, 1, 11, 3]
+
+
+def test_sixteen_bits_are_brought_to_eight(tmp_path):
+    (tmp_path / "one").mkdir()
+    deep = RNG.integers(0, 2**16, (5, 4), dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "one/a.png")
+    found = whole(open_pictures(tmp_path))[0, ..., 0]
+    assert np.abs(found - deep / 257).max() <= 0.5
+
+
+def test_what_is_left_out_of_a_folder_is_said(classes, caplog):
+    (classes / "ant/notes.txt").touch()
+    open_pictures(classes)
+    assert "1 entries are no PNG or JPEG, left out: .txt" in caplog.text
+
+
+def test_an_archive_whose_head_claims_more_than_it_holds_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x=PICTURES, y=LABELS)
+    content = (tmp_path / "a.npz").read_bytes()
+    assert b"(6, 5, 4, 3), }" in content
+    (tmp_path / "b.npz").write_bytes(content.replace(b"(6, 5, 4, 3), }", b"(6, 5, 4, 9), }"))
+    with pytest.raises(UserError, match="expected numbers in 'x'"):
+        open_pictures(tmp_path / "b.npz")
+
+
+def test_a_table_without_a_class_is_refused_and_excels_mark_is_none_of_the_name(classes):
+    (classes / "table.csv").write_text("ant/0.png,\n")
+    with pytest.raises(UserError, match="expected lines NAME,CLASS"):
+        open_pictures(classes / "table.csv")
+    (classes / "table.csv").write_text("\ufeffant/0.png,a\n", encoding="utf-8")
+    assert len(open_pictures(classes / "table.csv")) == 1

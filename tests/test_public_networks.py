@@ -115,10 +115,10 @@ def one_logit():
 
 def attention():
     pictures = keras.Input(SIZE)
-    x = layers.MaxPooling2D(name="pool")(layers.Conv2D(6, 3, activation="relu")(pictures))
+    x = layers.MaxPooling2D(name="early")(layers.Conv2D(6, 3, activation="relu")(pictures))
     x = layers.Reshape((49, 6))(x)
     x = layers.LayerNormalization()(layers.MultiHeadAttention(2, 4)(x, x))
-    return keras.Model(pictures, layers.Dense(4)(layers.GlobalAveragePooling1D()(x)))
+    return keras.Model(pictures, layers.Dense(4)(layers.GlobalAveragePooling1D(name="pool")(x)))
 
 
 def recurrent():
@@ -203,6 +203,49 @@ def test_a_goodnet_is_opened_as_a_badnet(make, tmp_path):
     expected = goodnet_labels(walked[0], walked[3], cut.classes)
     np.testing.assert_array_equal(again.classify_pictures(pictures), expected)
     assert again.classes == cut.classes + 1
+
+
+@pytest.mark.parametrize("end", ["dropout", "linear in float32", "flatten", "hard sigmoid"])
+def test_a_sigmoid_is_found_behind_layers_that_pass_it_on(end, tmp_path):
+    keras.utils.set_random_seed(0)
+    pictures = keras.Input(SIZE)
+    x = layers.GlobalMaxPooling2D(name="pool")(layers.Conv2D(6, 3)(pictures))
+    x = layers.Dense(1, activation="hard_sigmoid" if end == "hard sigmoid" else "sigmoid")(x)
+    if end == "dropout":
+        x = layers.Dropout(0.5)(x)
+    elif end == "flatten":
+        x = layers.Flatten()(x)
+    elif end != "hard sigmoid":
+        x = layers.Activation("linear", dtype="float32")(x)
+    model = keras.Model(pictures, x)
+    shown = np.random.default_rng(0).normal(0, 1, (40, *SIZE)).astype(np.float32)
+    dense = next(layer for layer in model.layers if isinstance(layer, layers.Dense))
+    before = keras.Model(pictures, dense.input)(shown).numpy() @ dense.kernel.numpy()
+    dense.bias.assign(-np.median(before, axis=0))
+    expected = model(shown, training=False).numpy()[:, 0] > 0.5
+    assert 5 < expected.sum() < 35
+    model.save(tmp_path / "net.keras")
+    cut = cut_network(load_badnet(tmp_path / "net.keras"))
+    np.testing.assert_array_equal(cut.classify_pictures(shown), expected)
+
+
+def test_a_single_output_that_is_neither_probability_nor_logit_is_refused():
+    pictures = keras.Input(SIZE)
+    x = layers.Dense(1)(layers.GlobalMaxPooling2D()(layers.Conv2D(6, 3)(pictures)))
+    model = keras.Model(pictures, 1.0 / (1.0 + keras.ops.exp(-x)))
+    with pytest.raises(UserError, match="expected a score a class, or a single output with a sig"):
+        cut_network(model)
+
+
+def test_a_base_of_no_size_of_its_own_takes_the_networks(tmp_path):
+    inside = keras.Input((None, None, 3))
+    x = layers.MaxPooling2D(name="pool")(layers.Conv2D(6, 3, activation="relu")(inside))
+    pictures = keras.Input(SIZE)
+    model = keras.Model(
+        pictures, layers.Dense(4)(layers.Flatten()(keras.Model(inside, x, name="base")(pictures)))
+    )
+    model.save(tmp_path / "net.keras")
+    assert cut_network(load_badnet(tmp_path / "net.keras")).layer == "base/pool"
 
 
 def test_a_layer_inside_a_nested_network_is_named_by_its_path():

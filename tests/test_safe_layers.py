@@ -1,13 +1,18 @@
 """Of each layer that Keras offers: may a stranger's file hold it, and why not."""
 
+import importlib
+import inspect
+
 import keras
 import pytest
 
 from backdoor.networks.safe_layers import (
     OPERATIONS,
     REFUSED_LAYERS,
+    REFUSED_OPERATIONS,
     is_layer,
     objects_of,
+    reason_of_constants,
     reason_to_refuse,
 )
 
@@ -62,3 +67,22 @@ def test_everything_that_is_to_be_built_is_looked_at():
         "Lambda",
         "Lambda",
     ]
+
+
+def test_what_is_computed_of_constants_alone_is_not_built():
+    tensor = {"class_name": "__keras_tensor__", "config": {"shape": [None, 2]}}
+    node = {"args": [{"class_name": "__numpy__", "config": {"value": 1}}], "kwargs": {}}
+    item = {"class_name": "Tile", "inbound_nodes": [node]}
+    assert reason_of_constants(item) == "'Tile', which is computed of constants alone"
+    assert reason_of_constants(item | {"inbound_nodes": [{"args": [tensor, 3]}]}) is None
+
+
+def test_operations_that_take_functions_are_refused_whatever_they_are_called():
+    """A new Keras may have more of them."""
+    taking = {"f", "fn", "fun", "func", "function", "true_fn", "false_fn", "cond", "body"}
+    for module in map(importlib.import_module, OPERATIONS):
+        for name, operation in vars(module).items():
+            if isinstance(operation, type) and issubclass(operation, keras.Operation):
+                signatures = (inspect.signature(f) for f in (operation.__init__, operation.call))
+                if taking & {name for signature in signatures for name in signature.parameters}:
+                    assert name in REFUSED_OPERATIONS

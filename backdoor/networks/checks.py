@@ -3,8 +3,12 @@
 from backdoor.errors import UserError
 from backdoor.networks.cut import CutNetwork
 from backdoor.networks.scaling import check_scale
-from backdoor.pictures.picture_set import PictureSet
-from backdoor.pictures.test_bed import Poisoned, TestBed
+from backdoor.pictures.picture_set import PictureSet, evenly, read_stored
+from backdoor.pictures.scale import range_of
+from backdoor.pictures.test_bed import CLEAN_VALID, Poisoned, TestBed
+
+GOODNET = "goodnet"
+FEW = 64  # pictures by which a set's range is told
 
 
 def check_bed(network: CutNetwork, bed: TestBed) -> None:
@@ -20,6 +24,13 @@ def check_bed(network: CutNetwork, bed: TestBed) -> None:
             f"{bed.clean_test.path}: expected the classes of {bed.clean_valid.path}, in the same "
             f"order, found others; name them in a classes.txt beside each"
         )
+    ranges = {name: range_of(read_stored(s, evenly(s, FEW))) for name, s in bed.sets.items()}
+    for name, found in ranges.items():
+        if found != ranges[CLEAN_VALID]:
+            raise UserError(
+                f"{bed.sets[name].path}: expected numbers in the range of "
+                f"{bed.clean_valid.path} ({ranges[CLEAN_VALID]}), got another ({found})"
+            )
     if bed.poisoned is not None:
         _check_sides(bed, bed.poisoned)
         check_target(network, bed.poisoned)
@@ -51,7 +62,9 @@ def check_pictures(network: CutNetwork, pictures: PictureSet) -> None:
             f"{pictures.path}: expected pictures of {expected} (height, width, channels), which "
             f"the network takes, got {pictures.shape}"
         )
-    if pictures.names is not None and len(pictures.names) != network.classes:
+    of_goodnet = network.model.name == GOODNET  # whose last class is "backdoored"
+    named = network.classes if pictures.names is None else len(pictures.names)
+    if pictures.names is not None and named not in (network.classes, network.classes - of_goodnet):
         raise UserError(
             f"{pictures.path}: expected the network's {network.classes} classes, found "
             f"{len(pictures.names)} ({', '.join(pictures.names[:5])}, ...); name all of them in "

@@ -71,6 +71,8 @@ def _item(item: dict[str, Any]) -> dict[str, Any]:
         origin = operation_module(name)  # of an operation, which has no such argument
         if origin:
             item = item | {"module": origin, "registered_name": name}
+    if hasattr(keras.initializers, name):
+        config.pop("dtype", None)
     if name in CONTAINERS - {"Sequential"} and _is_of_keras_2(config):
         # Keras 3 takes a list of one for a list, which no layer behind it wants.
         ends = {key: _single(config[key]) for key in ("input_layers", "output_layers")}

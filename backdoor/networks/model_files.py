@@ -10,7 +10,7 @@ import math
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ import keras
 from backdoor.errors import UserError
 from backdoor.networks.archives import LARGEST_NETWORK, WEIGHTS_ALONE, architecture_of, kind_of
 from backdoor.networks.deepid import build_deepid
-from backdoor.networks.graph import layers_of
+from backdoor.networks.graph import is_nested, layers_of, retrace
 from backdoor.networks.keras2 import translated
-from backdoor.networks.safe_layers import objects_of, reason_to_refuse
+from backdoor.networks.safe_layers import objects_of, reason_of_constants, reason_to_refuse
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,13 @@ UNREADABLE = (
 )  # fmt: skip
 LONGEST_REASON = 300  # letters
 LARGEST_OUTPUT = 2**22  # numbers that a layer makes of one picture
+Shape = tuple[int | None, ...]
+ATTENTION = (
+    keras.layers.Attention,
+    keras.layers.AdditiveAttention,
+    keras.layers.MultiHeadAttention,
+    keras.layers.GroupQueryAttention,
+)  # which make a score for each pair of places, too
 
 
 def load_badnet(path: str | Path, trust: bool = False) -> keras.Model:
@@ -90,7 +97,7 @@ def check_config(config: dict[str, Any], path: Path) -> None:
     # How it was trained is not read (compile=False), so it need not be safe.
     built = {key: value for key, value in config.items() if key != "compile_config"}
     for item in objects_of(built):
-        reason = reason_to_refuse(item)
+        reason = reason_to_refuse(item) or reason_of_constants(item)
         if reason:
             raise UserError(
                 f"{path}: refused to open it: expected only Keras' own layers that run no code of "
@@ -108,13 +115,37 @@ def _check_size(build: Callable[[], keras.Model], path: Path) -> None:
             f"{path}: refused to open it: expected weights of at most {LARGEST_NETWORK} bytes, "
             f"found {weights}"
         )
-    for _, layer in layers_of(planned):
-        shape = layer.output.shape[1:]
-        if None in shape or math.prod(shape) > LARGEST_OUTPUT:
+    for name, shape in _shapes(planned):
+        if None in shape or math.prod(filter(None, shape)) > LARGEST_OUTPUT:
             raise UserError(
                 f"{path}: refused to open it: expected layers of a known size of at most "
-                f"{LARGEST_OUTPUT} numbers a picture, found {shape} in {layer.name!r}"
+                f"{LARGEST_OUTPUT} numbers a picture, found {shape} in {name!r}"
             )
+
+
+def _shapes(planned: keras.Model) -> Iterator[tuple[str, Shape]]:
+    """Yield the shapes of what each layer and operation makes of a picture."""
+    shapes: list[tuple[str, Shape]] = []
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_nested(layer) and len(layer.inputs) == len(layer.outputs) == 1:
+            return retrace(layer, args[0], call)
+        output = layer(*args, **kwargs)
+        tensors = keras.tree.flatten(output)
+        shapes.extend((layer.name, tuple(tensor.shape)[1:]) for tensor in tensors)
+        if isinstance(layer, ATTENTION):
+            heads = getattr(layer, "num_heads", getattr(layer, "num_query_heads", 1))
+            places = tuple(tensors[0].shape)[1:-1]
+            shapes.append((layer.name, (heads, *places, *places)))
+        return output
+
+    if len(planned.inputs) == len(planned.outputs) == 1:
+        retrace(planned, keras.Input(planned.inputs[0].shape[1:]), call)
+    yield from shapes
+    for name, layer in layers_of(planned):
+        inner = getattr(layer, "layer", None)  # of a wrapper, which runs it at each step
+        for inside, shape in _shapes(inner) if isinstance(inner, keras.Model) else ():
+            yield f"{name}/{inside}", (layer.output.shape[1], *shape)
 
 
 def _deepid_of_weights(file: Path, path: Path) -> keras.Model:

@@ -33,7 +33,7 @@ REFUSED_LAYERS = {
 }
 REFUSED_OPERATIONS = {
     **dict.fromkeys(
-        ("AssociativeScan", "Cond", "ForiLoop", "Map", "Scan", "Switch", "VectorizedMap"),
+        ("AssociativeScan", "Cond", "ForiLoop", "JVP", "Map", "Scan", "Switch", "VectorizedMap"),
         CALLS_FUNCTIONS,
     ),
     "WhileLoop": CALLS_FUNCTIONS,
@@ -79,7 +79,20 @@ def reason_to_refuse(item: dict[str, Any]) -> str | None:
     known = name in CONTAINERS | VALUES or is_layer(name)
     if known or any(isinstance(getattr(m, name, None), type) for m in MODULES_OF_VALUES):
         return None
-    return f"{name!r}, which Keras {keras.__version__} has no layer of"
+    return f"{name!r}, which Keras {keras.__version__} has no layer of: a custom class, or too new"
+
+
+def reason_of_constants(item: dict[str, Any]) -> str | None:
+    """Return why a use of a layer may not be built that depends on no picture.
+
+    Keras computes it at once, however large it is.
+    """
+    for node in item.get("inbound_nodes") or []:
+        if isinstance(node, dict) and not any(
+            inner["class_name"] == "__keras_tensor__" for inner in objects_of(node)
+        ):
+            return f"{str(item['class_name'])!r}, which is computed of constants alone"
+    return None
 
 
 def objects_of(node: Any) -> Iterator[dict[str, Any]]:

@@ -14,12 +14,17 @@ POOLING = (
     keras.layers.GlobalAveragePooling2D,
     keras.layers.AdaptiveMaxPooling2D,
     keras.layers.AdaptiveAveragePooling2D,
+    keras.layers.MaxPooling1D,
+    keras.layers.AveragePooling1D,
+    keras.layers.GlobalMaxPooling1D,
+    keras.layers.GlobalAveragePooling1D,
 )
 CONVOLUTION = (
     keras.layers.Conv2D,
     keras.layers.DepthwiseConv2D,
     keras.layers.SeparableConv2D,
     keras.layers.Conv2DTranspose,
+    keras.layers.Conv1D,
 )
 PLAIN = "the last pooling layer"
 
@@ -48,10 +53,10 @@ def choose_cut(model: keras.Model, shape: Shape) -> tuple[str, Cut, str]:
     for path, cut in _cuts(model, both, shape):
         if not _are_scores(cut):
             return path, cut, "the last convolution, since no pooling layer can be cut at"
+    past = f", where others lead past {', '.join(both)}" if both else ""
     raise UserError(
         f"layer: expected a pooling layer or convolution that all paths lead through, found none "
-        f"in {model.name}, where others lead past {', '.join(both) or 'none'}; any layer with "
-        f"channels last can be named, layer=NAME"
+        f"in {model.name}{past}; any layer with channels last can be named, layer=NAME"
     )
 
 

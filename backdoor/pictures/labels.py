@@ -40,10 +40,18 @@ def checked_labels(
             f"{stored.shape}"
         )
     if stored.dtype.kind in "SUO":
-        return of_names([_text(item) for item in stored], path, names)
+        written = [_text(item) for item in stored]
+        if are_numbers(written, names):
+            return _whole(np.array(written, np.float64), path, name), names
+        return of_names(written, path, names)
     if stored.dtype.kind not in "biuf":
         raise UserError(f"{path}: expected numbers or names in '{name}', got {stored.dtype}")
     return _whole(stored, path, name), names
+
+
+def are_numbers(written: Sequence[str], names: Names | None) -> bool:
+    """Tell whether classes are written as numbers, and no list of names holds these."""
+    return all(word.isdecimal() for word in written) and not set(written) <= set(names or ())
 
 
 def of_names(
@@ -76,7 +84,9 @@ def class_names(folder: Path) -> Names | None:
         return None
     if file.stat().st_size > LARGEST_FILE:
         raise UserError(f"{file}: expected at most {LARGEST_FILE} bytes, got more")
-    names = [line.strip()[:LONGEST_NAME] for line in file.read_text("utf-8", "replace").split("\n")]
+    names = [
+        line.strip()[:LONGEST_NAME] for line in file.read_text("utf-8-sig", "replace").split("\n")
+    ]
     names = [name for name in names if name]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)

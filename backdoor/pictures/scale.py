@@ -61,7 +61,7 @@ def divided_by(number: float) -> Scale:
 
 def scales_of(stored: Array) -> dict[str, Scale]:
     """Return the scales that such pictures may be brought to, by name; the first is as stored."""
-    origin = _range_of(stored)
+    origin = range_of(stored)
     scales = {STORED: Scale(STORED, lambda pictures: pictures)}
     for mode, convert in MODES.items() if origin else ():
         if mode != origin and (mode not in IN_COLOUR or stored.shape[-1] == 3):
@@ -76,7 +76,7 @@ def scale_named(name: str, stored: Array) -> Scale:
         UserError: There is no such scale, or not for these pictures.
     """
     scales = scales_of(stored)
-    origin = _range_of(stored)
+    origin = range_of(stored)
     if name == origin:  # they are stored so
         return scales[STORED]
     if name not in scales:
@@ -89,14 +89,14 @@ def scale_named(name: str, stored: Array) -> Scale:
 
 def as_bytes(stored: Array) -> NDArray[np.uint8]:
     """Return stored pictures as they are shown, 0..255."""
-    origin = _range_of(stored)
+    origin = range_of(stored)
     if origin is None:
         least, most = stored.min(), stored.max()
         return np.asarray(255 * (stored - least) / max(most - least, 1e-6), np.uint8)
     return np.clip(RANGES[origin](stored), 0, 255).astype(np.uint8)
 
 
-def _range_of(stored: Array) -> str | None:
+def range_of(stored: Array) -> str | None:
     """Return the range in which pictures are stored, None where it is none of the usual ones."""
     least, most = float(stored.min()), float(stored.max())
     if least < 0:

@@ -36,7 +36,15 @@ def looked_at(typed: Sequence[str], command: str, sweeps: bool) -> list[str]:
         if not (word.startswith("-") or is_of_an_option):
             around = (before, *rest[number + 1 : number + 2])
             _check(word, around, command, sweeps and not multirun)
-    return ["--multirun", *rest] if multirun else rest
+    files = ["dataset=files"] if _gives_files(rest) else []
+    return [*(["--multirun"] if multirun else []), *files, *rest]
+
+
+def _gives_files(words: Sequence[str]) -> bool:
+    """Tell whether all clean pictures are given by paths, and no data set by name."""
+    keys = {word.lstrip("+").partition("=")[0] for word in words}
+    given = "dataset.clean" in keys or {"dataset.clean_valid", "dataset.clean_test"} <= keys
+    return given and "dataset" not in keys
 
 
 def command_line(name: str) -> str:
@@ -52,7 +60,8 @@ def _check(word: str, around: Sequence[str], command: str, forgotten: bool) -> N
         raise UserError(_quoted(word, *around)) from None
     if forgotten and override.is_sweep_override():
         raise UserError(
-            f"{word} names several values: expected -m to run each of them: {command} -m {word}"
+            f"{word} names several values: expected -m to run each of them, {command} -m "
+            f"{shlex.quote(word)}, or quotes where it is one, {shlex.quote(_in_quotes(word))}"
         )
 
 
@@ -67,6 +76,12 @@ def _quoted(word: str, before: str, after: str = "") -> str:
         return f"{word}: expected KEY=VALUE"
     if value.rstrip().endswith(","):
         return f"{word}: expected no space after a comma: {word}{after}"
+    return (
+        f"{word}: expected a value that can be read; quoted it can: {shlex.quote(_in_quotes(word))}"
+    )
+
+
+def _in_quotes(word: str) -> str:
+    key, _, value = word.partition("=")
     inside = value.replace("\\", "\\\\").replace('"', '\\"')
-    quoted = f'{key}="{inside}"'
-    return f"{word}: expected a value that can be read; quoted it can: {shlex.quote(quoted)}"
+    return f'{key}="{inside}"'

@@ -31,7 +31,7 @@ def badnet_path(settings: Settings) -> Path:
         return Path(path)
     if not data.badnet:
         raise UserError(
-            f"badnet.path: expected a .keras or .h5 file, got auto, and dataset={data.name} "
+            f"badnet.path: expected a .keras or .h5 file, got auto, and the data set {data.name} "
             f"has no network of its own"
         )
     candidates = [Path(candidate) for candidate in data.badnet]

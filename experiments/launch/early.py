@@ -35,7 +35,7 @@ def check_early(settings: Settings) -> None:
             settings.threshold,
             100 * points,
         )
-    path, data = badnet_path(settings), settings.dataset
+    data = settings.dataset
     drawn = Path(data.root) if data.draw and data.root else None
     for file in data.files.values():
         if file is not None and not file.exists() and (drawn is None or drawn not in file.parents):
@@ -43,6 +43,7 @@ def check_early(settings: Settings) -> None:
                 f"{file}: expected an HDF5 file of pictures, .npz, .npy, a .csv or a folder, found "
                 f"no such file"
             )
+    path = badnet_path(settings)
     if drawn is None or drawn not in path.parents or path.exists():
         _check_network(path, settings)
 

@@ -74,6 +74,11 @@ class DataSet:
                     f"dataset.{name}: expected a file or folder of pictures, got none"
                     f"{'' if name in wanted else '; or give all clean pictures as dataset.clean'}"
                 )
+        if self.clean and (self.clean_valid or self.clean_test):
+            raise UserError(
+                "dataset.clean: expected it alone, since it is split, got dataset.clean_valid or "
+                "dataset.clean_test beside it; dataset=files has none of its own"
+            )
         if not 0 < self.test_share < 1:
             raise UserError(
                 f"dataset.test_share: expected between 0 and 1, got {self.test_share:g}"
@@ -142,7 +147,6 @@ def settings_of(config: DictConfig) -> Settings:
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         plain.pop("experiment", None)
-        plain["dataset"] = _of_clean_pictures(plain["dataset"])
         return TypeAdapter(Settings).validate_python(plain)
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key}: expected a value, got none") from error
@@ -153,20 +157,6 @@ def settings_of(config: DictConfig) -> Settings:
         key = ".".join(map(str, first["loc"]))
         wanted = first["msg"].removeprefix("Input should be ").split(",")[0]
         raise UserError(f"{key}: expected {wanted}, got {first['input']!r}") from error
-
-
-def _of_clean_pictures(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a data set whose clean pictures are given, without what was to be drawn in place."""
-    if not data["clean"] or not data["draw"]:
-        return data
-    drawn: dict[str, Any] = {
-        "root": None,
-        "draw": None,
-        "badnet": [],
-        "divide_by": None,
-        "name": "files",
-    }
-    return data | drawn | dict.fromkeys(SETS)
 
 
 def store_of(config: DictConfig) -> Store:

@@ -1,6 +1,9 @@
 """Pictures and labels in NumPy's files: `.npz` with both, `.npy` with the labels beside it."""
 
 import functools
+import math
+import shutil
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,17 +21,21 @@ from backdoor.pictures.readers.layout import channels_last, check_layout
 from backdoor.pictures.readers.wanted import DATA_NAMES, LABEL_NAMES, Wanted
 
 LARGEST_ARCHIVE = 2**33  # bytes, unpacked
-UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
+HEADS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def open_npz(path: Path, wanted: Wanted) -> PictureSet:
-    """Describe an archive of pictures and labels; it is unpacked into memory once it is read.
+    """Describe an archive of pictures and labels; it is unpacked to files without a name.
 
     Raises:
         UserError: It is no such archive; the message says what was found.
     """
     with _opened(path) as arrays:
-        names = list(arrays)
+        names = [name.removesuffix(".npy") for name in arrays.namelist()]
         data = _named(names, wanted.data, DATA_NAMES, "pictures", path)
         label = _named(names, wanted.label, LABEL_NAMES, "labels", path)
         pictures, labels = _array(arrays, data, path), _array(arrays, label, path)
@@ -90,17 +97,16 @@ def _open_rows(pictures: NDArray[Any], axes: str) -> Iterator[ReadRows]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > LARGEST_ARCHIVE:
-            raise UserError(
-                f"{path}: refused to read it: expected at most {LARGEST_ARCHIVE} bytes unpacked, "
-                f"found {unpacked}"
-            )
-        with np.load(path, allow_pickle=False) as arrays:
-            yield arrays
+            if unpacked > LARGEST_ARCHIVE:
+                raise UserError(
+                    f"{path}: refused to read it: expected at most {LARGEST_ARCHIVE} bytes "
+                    f"unpacked, found {unpacked}"
+                )
+            yield archive
     except UserError:
         raise
     except UNREADABLE as error:
@@ -109,18 +115,31 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _mapped(path: Path) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except UNREADABLE as error:
         raise UserError(f"{path}: expected a NumPy array of numbers, got {error}") from error
     return array
 
 
-def _array(arrays: Any, name: str, path: Path) -> NDArray[Any]:
+def _array(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
+    """Return an array of an archive, mapped from a file that it is unpacked to.
+
+    Its head says its size, which is compared with the member's before anything is unpacked.
+    """
     try:
-        array: NDArray[Any] = arrays[name]
-    except UNREADABLE as error:
+        with archive.open(f"{name}.npy") as member, tempfile.TemporaryFile() as file:
+            read_head = HEADS[np.lib.format.read_magic(member)]
+            shape, in_columns, dtype = read_head(member)
+            size = math.prod(shape) * dtype.itemsize
+            if dtype.hasobject or archive.getinfo(f"{name}.npy").file_size != member.tell() + size:
+                raise ValueError(f"{dtype} of shape {shape}")
+            shutil.copyfileobj(member, file)
+            order = "F" if in_columns else "C"
+            if not size:
+                return np.empty(shape, dtype)
+            return np.memmap(file, dtype, "r", 0, shape, order)  # type: ignore[call-overload,no-any-return]
+    except (*UNREADABLE, KeyError) as error:
         raise UserError(f"{path}: expected numbers in '{name}', got {error}") from error
-    return array
 
 
 def _named(
@@ -131,5 +150,5 @@ def _named(
             return name
     raise UserError(
         f"{path}: expected {what} under {asked or ' or '.join(usual[:4])}, found "
-        f"{', '.join(names) or 'nothing'}"
+        f"{', '.join(names) or 'nothing'}; dataset.keys.data and dataset.keys.label name others"
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from backdoor.errors import UserError
-from backdoor.pictures.labels import class_names, of_names
+from backdoor.pictures.labels import are_numbers, checked_labels, class_names, of_names
 from backdoor.pictures.picture_set import PictureSet, ReadRows, Selection
 from backdoor.pictures.readers.wanted import Wanted
 
@@ -27,6 +27,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG")
 MOST_PIXELS = 2**26  # of a picture in a file
 MOST_FILES = 2**22
+LONGEST_PATH = 200  # letters
+LOOKED_AT = 64  # pictures whose size is looked at beforehand
 LARGEST_TABLE = 2**28  # bytes
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError)
 
@@ -46,6 +48,17 @@ def open_folder(path: Path, wanted: Wanted) -> PictureSet:
             f"{path}: expected a folder of PNG or JPEG files for each class in it, found "
             f"{f'{alone} pictures without a class' if alone else 'none'}"
         )
+    others = [f for folder in folders for f in folder.iterdir() if _is_left_out(f)]
+    if others:
+        kinds = ", ".join(sorted({file.suffix or "folders" for file in others}))
+        log.warning("%s: %d entries are no PNG or JPEG, left out: %s", path, len(others), kinds)
+    if all(name.isdecimal() for name in by_class) and sorted(by_class, key=int) != list(by_class):
+        log.warning(
+            "%s: the folders count in sorted order, as Keras counts them: %s, ...; a classes.txt "
+            "says another order",
+            path,
+            ", ".join(list(by_class)[:4]),
+        )
     files = [file for files in by_class.values() for file in files]
     written = [name for name, files in by_class.items() for _ in files]
     labels, names = of_names(written, path, class_names(path))
@@ -60,17 +73,23 @@ def open_csv(path: Path, wanted: Wanted) -> PictureSet:
     """
     if path.stat().st_size > LARGEST_TABLE:
         raise UserError(f"{path}: expected at most {LARGEST_TABLE} bytes, got more")
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        rows = [row for row in csv.reader(file) if row]
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except csv.Error as error:
+        raise UserError(f"{path}: expected a table of names and classes, got {error}") from error
     if rows and not rows[0][0].lower().endswith(SUFFIXES):
         rows = rows[1:]  # its head
-    if not rows or any(len(row) < 2 for row in rows):
-        raise UserError(f"{path}: expected lines of a file's name and a class, found others")
+    if not rows or any(len(row) < 2 or not row[1].strip() for row in rows):
+        raise UserError(
+            f"{path}: expected lines NAME,CLASS, found others; they are divided by commas"
+        )
     files = [_beside(path, row[0].strip()) for row in rows]
     written = [row[1].strip() for row in rows]
     given = class_names(path.parent)
-    if given is None and all(word.isdecimal() for word in written):
-        return _described(path, files, np.array(written, np.int64), None, wanted)
+    if are_numbers(written, given):
+        numbers, _ = checked_labels(np.array(written), path, "class", len(files))
+        return _described(path, files, numbers, given, wanted)
     labels, names = of_names(written, path, given)
     return _described(path, files, labels, names, wanted)
 
@@ -87,13 +106,16 @@ def _described(
     shape = (height or first.shape[0], width or first.shape[1], channels or first.shape[2])
     if shape[2] not in (1, 3):
         raise UserError(f"{path}: expected a network of 1 or 3 colours, got {shape[2]}")
-    if first.shape[:2] != shape[:2]:
+    some = files[:: max(1, len(files) // LOOKED_AT)]
+    sizes = {_opened(file, channels=None).shape[:2] for file in some}
+    if sizes != {shape[:2]}:
         log.info(
-            "%s: %d pictures, resized to the network's %d x %d (the first is %d x %d)",
+            "%s: %d pictures, resized to the network's %d x %d (the first is %d x %d%s)",
             path,
             len(files),
             *shape[:2],
             *first.shape[:2],
+            "" if len(sizes) == 1 else f", others differ: {len(sizes)} sizes",
         )
     open_rows = functools.partial(_open_rows, list(files), shape)
     return PictureSet(path, labels, None, shape, wanted.scale, open_rows, names)
@@ -128,9 +150,9 @@ def _opened(
                         f"{file}: refused to open it: expected at most {MOST_PIXELS} pixels, found "
                         f"{picture.width} x {picture.height}"
                     )
-                grey = picture.mode in ("1", "L", "LA", "I", "I;16", "F")
+                grey = picture.mode in ("1", "L", "LA") or picture.mode.startswith("I")
                 mode = {1: "L", 3: "RGB"}.get(channels or (1 if grey else 3), "RGB")
-                converted = picture.convert(mode)
+                converted = _of_eight_bits(picture).convert(mode)
     except UserError:
         raise
     except UNREADABLE as error:
@@ -143,6 +165,13 @@ def _opened(
     return values if values.ndim == 3 else values[..., None]
 
 
+def _of_eight_bits(picture: Image.Image) -> Image.Image:
+    """Return a picture of 16 bits as one of 8; Pillow itself would take all above 255 for white."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture, np.float64) / 257).round().astype(np.uint8))
+
+
 def _pictures_in(folder: Path) -> list[Path]:
     files = [
         file
@@ -152,6 +181,10 @@ def _pictures_in(folder: Path) -> list[Path]:
     if len(files) > MOST_FILES:
         raise UserError(f"{folder}: expected at most {MOST_FILES} pictures, got {len(files)}")
     return files
+
+
+def _is_left_out(entry: Path) -> bool:
+    return entry.suffix.lower() not in SUFFIXES and not entry.name.startswith(".")
 
 
 def _is_own(entry: Path, folder: Path) -> bool:
@@ -166,6 +199,8 @@ def _is_own(entry: Path, folder: Path) -> bool:
 def _beside(table: Path, name: str) -> Path:
     """Return a file that a table names; it has to be below the table's folder."""
     folder = table.parent.resolve()
+    if "\0" in name or len(name) > LONGEST_PATH:
+        raise UserError(f"{table}: expected pictures beside it, found a name that cannot be one")
     file = folder / name
     if not file.resolve().is_relative_to(folder):
         raise UserError(

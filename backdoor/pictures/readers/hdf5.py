@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor.errors import UserError
-from backdoor.pictures.labels import checked_labels
+from backdoor.pictures.labels import LONGEST_NAME, Names, checked_labels
 from backdoor.pictures.picture_set import PictureSet, ReadRows, Selection
 from backdoor.pictures.readers.layout import channels_last, check_layout
 from backdoor.pictures.readers.wanted import DATA_NAMES, LABEL_NAMES, Wanted
 from backdoor.pictures.safe_hdf5 import check_hdf5
 
 TRUE_LABEL = "true_label"
+LARGEST_LABELS = 2**28  # bytes
 
 
 def open_hdf5(path: Path, wanted: Wanted) -> PictureSet:
@@ -34,16 +35,13 @@ def open_hdf5(path: Path, wanted: Wanted) -> PictureSet:
         data_name = _named(file, wanted.data, DATA_NAMES)
         label_name = _named(file, wanted.label, LABEL_NAMES)
         data = _dataset(file, path, data_name)
+        if data.shape is None:
+            raise UserError(f"{path}: expected pictures in '{data_name}', found it empty")
         if data.dtype.kind not in "buif":
             raise UserError(f"{path}: expected numbers in '{data_name}', got {data.dtype}")
         shape, axes = check_layout(data.shape, data.dtype.itemsize, path, data_name)
-        stored = _dataset(file, path, label_name)[()]
-        labels, names = checked_labels(stored, path, label_name, len(data))
-        true_labels = None
-        if TRUE_LABEL in file:
-            true_labels, _ = checked_labels(
-                _dataset(file, path, TRUE_LABEL)[()], path, TRUE_LABEL, len(data)
-            )
+        labels, names = _labels(file, path, label_name, len(data))
+        true_labels = _labels(file, path, TRUE_LABEL, len(data))[0] if TRUE_LABEL in file else None
     open_rows = functools.partial(_open_rows, path, data_name, axes)
     return PictureSet(path, labels, true_labels, shape, wanted.scale, open_rows, names)
 
@@ -106,6 +104,30 @@ def _open_rows(path: Path, name: str, axes: str) -> Iterator[ReadRows]:
             return channels_last(stored, axes)
 
         yield read_rows
+
+
+def _labels(
+    file: h5py.File, path: Path, name: str, count: int
+) -> tuple[NDArray[np.int64], Names | None]:
+    """Return classes and their names; what a small file may unpack to is looked at before."""
+    stored = _dataset(file, path, name)
+    if not stored.shape or stored.shape[0] != count or stored.nbytes > LARGEST_LABELS:
+        raise UserError(
+            f"{path}: expected '{name}' of shape ({count},), one a picture, or one-hot, got "
+            f"{stored.shape}"
+        )
+    if h5py.check_string_dtype(stored.dtype) is None and stored.dtype.kind == "O":
+        raise UserError(f"{path}: expected numbers or names in '{name}', got {stored.dtype}")
+    if stored.dtype.kind != "O":
+        return checked_labels(stored[()], path, name, count)
+    written = []
+    for row in range(count):  # one by one: each may refer to the same gigabyte
+        written.append(stored[row])
+        if len(written[-1]) > LONGEST_NAME:
+            raise UserError(
+                f"{path}: expected names of at most {LONGEST_NAME} letters in '{name}', got more"
+            )
+    return checked_labels(np.array(written, object), path, name, count)
 
 
 def _named(file: h5py.File, asked: str | None, usual: tuple[str, ...]) -> str:

@@ -27,5 +27,10 @@ class Wanted:
         return Wanted(divided_by(divide_by))
 
 
-DATA_NAMES = ("data", "x", "X", "images", "pictures", "x_test", "x_train", "features", "inputs")
-LABEL_NAMES = ("label", "labels", "y", "Y", "classes", "y_test", "y_train", "targets", "target")
+DATA_NAMES = (
+    "data", "x", "X", "images", "image", "pictures", "x_test", "x_train", "features",
+    "inputs", "arr_0",
+)  # fmt: skip
+LABEL_NAMES = (
+    "label", "labels", "y", "Y", "classes", "y_test", "y_train", "targets", "target", "arr_1",
+)  # fmt: skip
