@@ -47,12 +47,12 @@ class Cache:
                 _write(file, values)
         return cast(Result, values if values.ndim else values.item())
 
-    def digest(self, path: Path) -> str:
-        """Return the SHA-256 of a file or a folder, read again only when a file changed."""
-        states = [(str(file), file.stat()) for file in _files_of(path)]
+    def digest(self, *paths: Path) -> str:
+        """Return the SHA-256 of files and folders, read again only when a file changed."""
+        states = [(str(file), file.stat()) for path in paths for file in _files_of(path)]
         changed = [f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in states]
-        key = (str(path.resolve()), DIGEST("\n".join(changed).encode()).hexdigest())
-        return self("sha256", key, lambda: sha256(path))
+        key = (str(paths[0].resolve()), DIGEST("\n".join(changed).encode()).hexdigest())
+        return self("sha256", key, lambda: sha256(*paths))
 
     def lock(self, name: str) -> Path:
         """Return the lock file of that name, of which all processes with this cache hold one."""
@@ -68,26 +68,31 @@ class NoCache:
         """Return what `compute` returns."""
         return compute()
 
-    def digest(self, path: Path) -> str:
-        """Return a file's SHA-256."""
-        return sha256(path)
+    def digest(self, *paths: Path) -> str:
+        """Return the SHA-256 of files and folders."""
+        return sha256(*paths)
 
 
-def sha256(path: str | Path) -> str:
+def sha256(*paths: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex; of a large file, show that it is read.
 
-    That of a folder is the SHA-256 of its files' names and SHA-256, in sorted order.
+    That of several files, or of a folder's, is the SHA-256 of their names and SHA-256.
     """
-    path, digest = Path(path), DIGEST()
-    if path.is_dir():
-        files = _files_of(path)
-        entries: Iterable[Path] = files
-        if sum(file.stat().st_size for file in files) > LARGE_FILE:
-            entries = progress(files, f"SHA-256 of {path.name}", len(files))
-        for entry in entries:
-            digest.update(f"{entry.relative_to(path)} {sha256(entry)}\n".encode())
-        return digest.hexdigest()
-    size = path.stat().st_size
+    if len(paths) == 1 and not Path(paths[0]).is_dir():
+        return _of_file(Path(paths[0]))
+    digest = DIGEST()
+    files = [(Path(path), file) for path in paths for file in _files_of(Path(path))]
+    entries: Iterable[tuple[Path, Path]] = files
+    if sum(file.stat().st_size for _, file in files) > LARGE_FILE:
+        entries = progress(files, f"SHA-256 of {Path(paths[0]).name}", len(files))
+    for path, file in entries:
+        name = file.relative_to(path) if file != path else file.name
+        digest.update(f"{name} {_of_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _of_file(path: Path) -> str:
+    digest, size = DIGEST(), path.stat().st_size
     with path.open("rb") as file:
         blocks: Iterable[bytes] = iter(functools.partial(file.read, BLOCK), b"")
         if size > LARGE_FILE:

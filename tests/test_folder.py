@@ -127,6 +127,22 @@ def test_a_folder_is_another_when_a_picture_in_it_is_another(classes, tmp_path):
     assert cache.digest(classes) != first
 
 
+def test_a_table_s_result_depends_on_its_pictures_and_an_array_s_on_its_labels(classes, tmp_path):
+    cache = Cache(tmp_path / "cache")
+    (classes / "table.csv").write_text("ant/0.png,a\nbee/2.png,b\n")
+    first = cache.digest(*files_behind(classes / "table.csv"))
+    Image.fromarray(PICTURES[5]).save(classes / "ant/1.png")  # which it does not name
+    assert cache.digest(*files_behind(classes / "table.csv")) == first
+    Image.fromarray(PICTURES[5]).save(classes / "ant/0.png")
+    assert cache.digest(*files_behind(classes / "table.csv")) != first
+    for labels in (LABELS, LABELS[::-1].copy()):
+        np.save(tmp_path / "p.npy", PICTURES)
+        np.save(tmp_path / "p_labels.npy", labels)
+        digest = cache.digest(*files_behind(tmp_path / "p.npy"))
+        assert digest not in (first, "")
+        first = digest
+
+
 def bomb(root):
     """A PNG whose head says that it is larger than memory."""
     path = root / "ant/0.png"

@@ -9,6 +9,7 @@ from backdoor.errors import UserError
 from backdoor.evaluation import Labels
 from backdoor.networks.cut import CutNetwork, compute_activations
 from backdoor.pictures.picture_set import read_chunks
+from backdoor.pictures.readers import files_behind
 from backdoor.pictures.test_bed import CLEAN_VALID, POISONED_VALID, TestBed
 from backdoor.progress import Stopwatch
 from backdoor.pruning.any_walk import walk_network
@@ -31,7 +32,8 @@ class Kept:
         self.stage = Stopwatch()
         with self.stage("data"):
             self.digests = {
-                name: cache.digest(pictures.path) for name, pictures in bed.sets.items()
+                name: cache.digest(*files_behind(pictures.path))
+                for name, pictures in bed.sets.items()
             }
 
     def rank(self, order: str, seed: int) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from backdoor.cache import Cache
@@ -35,18 +35,18 @@ def settings_key(params: Mapping[str, object]) -> str:
 
 
 def result_key(
-    params: Mapping[str, object], files: Iterable[Path | None], cache: Cache
+    params: Mapping[str, object], files: Iterable[Sequence[Path]], cache: Cache
 ) -> str | None:
     """Return a hash of the settings and of the files of network and pictures.
 
     Args:
-        files: Always in the same order; None for a set that there is not.
+        files: Of each set, always in the same order; none of a set that there is not.
 
     Returns:
         None while one of the files is not there, as before data are drawn.
     """
     try:
-        digests = [cache.digest(path) if path else "" for path in files]
+        digests = [cache.digest(*paths) if paths else "" for paths in files]
     except OSError:
         return None
     return _hash([settings_key(params), *digests])

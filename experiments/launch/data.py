@@ -38,12 +38,10 @@ def badnet_path(settings: Settings) -> Path:
     return next((path for path in candidates if path.exists()), candidates[0])
 
 
-def files_of(settings: Settings) -> list[Path | None]:
-    """Return all files that a result depends on, always in the same order; None where none is."""
-    files: list[Path | None] = [badnet_path(settings)]
-    for path in settings.dataset.files.values():
-        files += files_behind(path) if path else [None]
-    return files
+def files_of(settings: Settings) -> list[list[Path]]:
+    """Return all files that a result depends on, set by set in the same order, none where none."""
+    sets = settings.dataset.files.values()
+    return [[badnet_path(settings)], *(files_behind(path) if path else [] for path in sets)]
 
 
 def draw_or_verify(settings: Settings) -> None:
@@ -51,7 +49,7 @@ def draw_or_verify(settings: Settings) -> None:
     data = settings.dataset
     if data.draw and data.root:
         root = Path(data.root)
-        if any(path and root in path.parents for path in files_of(settings)):
+        if any(root in path.parents for paths in files_of(settings) for path in paths):
             build_dataset(data.draw, root)
     if data.verify:
         _verify(settings)

@@ -6,7 +6,7 @@ from pathlib import Path
 from backdoor.errors import UserError
 from backdoor.pictures.picture_set import PictureSet
 from backdoor.pictures.readers.arrays import labels_beside, open_npy, open_npz
-from backdoor.pictures.readers.folder import open_csv, open_folder
+from backdoor.pictures.readers.folder import open_csv, open_folder, table_of
 from backdoor.pictures.readers.hdf5 import open_hdf5
 from backdoor.pictures.readers.wanted import Wanted
 
@@ -44,8 +44,14 @@ def open_pictures(
 
 
 def files_behind(path: Path) -> list[Path]:
-    """Return all files and folders that the pictures and labels of a path are in."""
+    """Return all files and folders that the pictures and labels of a path are in.
+
+    Raises:
+        UserError: A table names none.
+    """
     if path.suffix.lower() == ".npy":
         labels = labels_beside(path)
         return [path, labels] if labels else [path]
-    return [path, path.parent] if path.suffix.lower() == ".csv" else [path]
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return [path, *(file for file, _ in table_of(path))]
+    return [path]

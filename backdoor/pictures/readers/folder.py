@@ -71,6 +71,21 @@ def open_csv(path: Path, wanted: Wanted) -> PictureSet:
     Raises:
         UserError: A file is not below the table's folder or no picture, or a class is unknown.
     """
+    files, written = zip(*table_of(path), strict=True)
+    given = class_names(path.parent)
+    if are_numbers(written, given):
+        numbers, _ = checked_labels(np.array(written), path, "class", len(files))
+        return _described(path, files, numbers, given, wanted)
+    labels, names = of_names(written, path, given)
+    return _described(path, files, labels, names, wanted)
+
+
+def table_of(path: Path) -> list[tuple[Path, str]]:
+    """Return the files and classes that a table names.
+
+    Raises:
+        UserError: It is no such table, or a file is not below its folder.
+    """
     if path.stat().st_size > LARGEST_TABLE:
         raise UserError(f"{path}: expected at most {LARGEST_TABLE} bytes, got more")
     try:
@@ -81,17 +96,8 @@ def open_csv(path: Path, wanted: Wanted) -> PictureSet:
     if rows and not rows[0][0].lower().endswith(SUFFIXES):
         rows = rows[1:]  # its head
     if not rows or any(len(row) < 2 or not row[1].strip() for row in rows):
-        raise UserError(
-            f"{path}: expected lines NAME,CLASS, found others; they are divided by commas"
-        )
-    files = [_beside(path, row[0].strip()) for row in rows]
-    written = [row[1].strip() for row in rows]
-    given = class_names(path.parent)
-    if are_numbers(written, given):
-        numbers, _ = checked_labels(np.array(written), path, "class", len(files))
-        return _described(path, files, numbers, given, wanted)
-    labels, names = of_names(written, path, given)
-    return _described(path, files, labels, names, wanted)
+        raise UserError(f"{path}: expected lines NAME,CLASS, found others")
+    return [(_beside(path, row[0].strip()), row[1].strip()) for row in rows]
 
 
 def _described(
