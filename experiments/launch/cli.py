@@ -23,6 +23,7 @@ SPEAKING = (
     RuntimeError,
 )  # their messages stand for themselves
 KILLED_BY_SIGINT = 130
+CONF = Path(__file__).parents[2] / "conf"
 FULL_ERROR, TRACEBACKS = "HYDRA_FULL_ERROR", "BACKDOOR_TRACEBACKS"
 GROUPS = {"dataset", "badnet", "tracking"}
 INNER = {"layout"}  # of which choices are made, and none itself
@@ -41,6 +42,9 @@ def call(job: Callable[[], None], name: str, sweeps: bool = False) -> int:
     wanted = asked_for or ("1" if "verbose=true" in map(str.lower, sys.argv) else "")
     os.environ[TRACEBACKS] = wanted
     try:
+        if {"--help", "-h"} & set(sys.argv):
+            print(help_text(name))
+            return 0
         sys.argv[1:] = looked_at(sys.argv[1:], command_line(name), sweeps)
         job()
     except KeyboardInterrupt:
@@ -54,6 +58,14 @@ def call(job: Callable[[], None], name: str, sweeps: bool = False) -> int:
     finally:
         os.environ[FULL_ERROR] = asked_for
     return 0
+
+
+def help_text(name: str) -> str:
+    """Return a command's help as its config has it; Hydra takes a second to come to the same."""
+    own = CONF / f"{name}.yaml"
+    if own.is_file():
+        return str(OmegaConf.load(own).hydra.help.template)
+    return str(OmegaConf.load(CONF / "hydra" / "help" / "keys.yaml").template)
 
 
 @contextmanager
@@ -121,11 +133,10 @@ def _unknown_key(key: str, name: str) -> str:
 
 def known_keys(name: str = "run") -> list[str]:
     """Return all keys of a command's config and of its groups, `dataset.draw.people` and so on."""
-    folder = Path(__file__).parents[2] / "conf"
-    main = f"{name}.yaml" if (folder / f"{name}.yaml").is_file() else "config.yaml"
+    main = f"{name}.yaml" if (CONF / f"{name}.yaml").is_file() else "config.yaml"
     groups = {"report": {"tracking"}, "benchmark": set()}.get(name, GROUPS)
     keys = set(groups)
-    for file in folder.rglob("*.yaml"):
+    for file in CONF.rglob("*.yaml"):
         group = file.parent.name if file.parent.name in groups else ""
         if group or file.name == main:
             entries = flat(OmegaConf.load(file), resolve=False)
