@@ -143,6 +143,22 @@ def test_a_table_s_result_depends_on_its_pictures_and_an_array_s_on_its_labels(c
         first = digest
 
 
+@pytest.mark.parametrize("kind", ["a.npz", "p.npy", "t.csv", "folder"])
+def test_a_result_depends_on_the_names_that_give_the_classes_their_numbers(kind, classes, tmp_path):
+    np.savez(classes / "a.npz", x=PICTURES, y=np.array(NAMES)[LABELS])
+    np.save(classes / "p.npy", PICTURES)
+    np.save(classes / "p_labels.npy", np.array(NAMES)[LABELS])
+    (classes / "t.csv").write_text("ant/0.png,ant\nbee/2.png,bee\n")
+    path = classes if kind == "folder" else classes / kind
+    cache, found = Cache(tmp_path / "cache"), []
+    for order in (NAMES, NAMES[::-1]):
+        (classes / "classes.txt").write_text("\n".join(order))
+        found.append((open_pictures(path).labels.tolist(), cache.digest(*files_behind(path))))
+    (labels, digest), (others, another) = found
+    assert labels != others
+    assert digest != another
+
+
 def bomb(root):
     """A PNG whose head says that it is larger than memory."""
     path = root / "ant/0.png"

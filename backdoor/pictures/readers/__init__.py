@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backdoor.errors import UserError
+from backdoor.pictures.labels import CLASSES_FILE
 from backdoor.pictures.picture_set import PictureSet
 from backdoor.pictures.readers.arrays import labels_beside, open_npy, open_npz
 from backdoor.pictures.readers.folder import open_csv, open_folder, table_of
@@ -49,9 +50,11 @@ def files_behind(path: Path) -> list[Path]:
     Raises:
         UserError: A table names none.
     """
+    if path.is_dir():
+        return [path]
+    names, files = path.with_name(CLASSES_FILE), [path]
     if path.suffix.lower() == ".npy":
-        labels = labels_beside(path)
-        return [path, labels] if labels else [path]
-    if path.suffix.lower() == ".csv" and path.is_file():
-        return [path, *(file for file, _ in table_of(path))]
-    return [path]
+        files += filter(None, [labels_beside(path)])
+    elif path.suffix.lower() == ".csv" and path.is_file():
+        files += [file for file, _ in table_of(path)]
+    return [*files, names] if names.is_file() else files
