@@ -6,16 +6,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from backdoor.attacks.suspicion import EstimatedTrigger
 from backdoor.cache import Cache, NoCache
 from backdoor.evaluation import (
+    HIGH,
+    LOW,
     Labels,
     accuracy,
+    auroc,
     evaluate_clean,
     evaluate_poisoned,
+    flip_depth,
     goodnet_labels,
+    ratings,
     share_answered,
 )
-from backdoor.networks.checks import check_bed
+from backdoor.networks.checks import check_suspect
 from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.test_bed import (
     CLEAN_TEST,
@@ -24,11 +30,13 @@ from backdoor.pictures.test_bed import (
     POISONED_VALID,
     TestBed,
 )
-from backdoor.pruning.kept import Kept
-from backdoor.pruning.orders import check_order
-from backdoor.pruning.stop import channels_to_remove, check_threshold
+from backdoor.pruning.kept import POOLING, Kept
+from backdoor.pruning.orders import check_order, suspects
+from backdoor.pruning.stop import STOPS, check_stop, check_threshold
 
 Threshold = float | str
+FIRST = "first"  # the usual stop rule
+FALSE_ALARMS = (1, 5)  # per cent of clean validation pictures, at which detection is told
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +46,8 @@ class Outcome:
     Attributes:
         digests: SHA-256 of each set's file, by name.
         order: Channels, first to go first, shape (C,).
+        order_seconds: How long it took to find that out when it was computed, without the head.
+        suspect: The class under suspicion, where the order asks for one.
         labels: What the network says of each set at every k, `labels[set]` of shape (C + 1, n).
         stops: Channels removed at each threshold.
         seconds: How long hashing, checks, head, ranking and walk took.
@@ -49,6 +59,8 @@ class Outcome:
     bed: TestBed
     digests: Mapping[str, str]
     order: NDArray[np.int64]
+    order_seconds: float
+    suspect: int | None
     labels: Mapping[str, Labels]
     stops: Mapping[Threshold, int]
     seconds: Mapping[str, float]
@@ -71,11 +83,16 @@ class Outcome:
             badnet, pruned, _ = self.answers(POISONED_TEST, threshold)
             truth = poisoned.test.true_labels
             metrics |= evaluate_poisoned(badnet, pruned, poisoned.target, classes, truth)
+        metrics |= ratings(metrics) | self.detection()
         channels = {"removed": self.stops[threshold], "total": self.network.channels}
         return metrics | {f"channels_{name}": count for name, count in channels.items()}
 
     def curves(self) -> dict[str, NDArray[np.float64]]:
-        """Return accuracy and attack success rate at k = 0..C, of B' on valid and of G on test."""
+        """Return rates at k = 0..C.
+
+        Accuracy and attack success of B' on the validation sets and of G on the test sets; on these
+        detection and false alarms, too.
+        """
         curves: dict[str, NDArray[np.float64]] = {}
         for prefix, clean, poisoned, walked in (
             ("valid", CLEAN_VALID, POISONED_VALID, self.labels),
@@ -85,7 +102,35 @@ class Outcome:
             if self.bed.poisoned is not None:
                 rates = share_answered(walked[poisoned], self.bed.poisoned.target)
                 curves[f"{prefix}_attack_success_rate"] = rates
+        for name, curve in ((CLEAN_TEST, "false_alarm_rate"), (POISONED_TEST, "detection_rate")):
+            if name in self.bed.tests:
+                alarms = share_answered(self._goodnet_walks()[name], self.network.classes)
+                curves[f"test_{curve}"] = alarms
         return curves
+
+    def detection(self) -> dict[str, float]:
+        """Return how well G tells poisoned test pictures from clean ones along the whole walk.
+
+        The area under the curve is that of flip depth, the first k at which a picture's label
+        changes, where the earlier is the more suspicious. The k of a false alarm rate is the last
+        that keeps it on the clean validation pictures; the rates are those of the test pictures.
+        """
+        clean, alarms = self.labels[CLEAN_TEST], {}
+        for points in FALSE_ALARMS:
+            valid, truth = self.labels[CLEAN_VALID], self.bed.clean_valid.labels
+            k = STOPS["false_alarms"](valid, truth, points)
+            alarms[f"channels_at_{points}_false_alarms"] = float(k)
+            for name, rate in ((CLEAN_TEST, "false_alarm"), (POISONED_TEST, "detection")):
+                if name in self.bed.tests:
+                    walk = self.labels[name]
+                    changed = float((walk[k] != walk[0]).mean())
+                    alarms[f"{rate}_rate_at_{points}_false_alarms"] = changed
+        if self.bed.poisoned is None:
+            return alarms
+        area = auroc(flip_depth(clean), flip_depth(self.labels[POISONED_TEST]))
+        ends = {"": area.value, LOW: area.low, HIGH: area.high}
+        flips = {f"flip_depth_auroc{end}": value for end, value in ends.items()}
+        return alarms | flips | {"flip_depth_auroc_two_sided": area.two_sided}
 
     def _goodnet_walks(self) -> dict[str, Labels]:
         """Return what G says of the test sets at every k."""
@@ -100,27 +145,47 @@ def detect(
     thresholds: Sequence[Threshold],
     seed: int = 0,
     cache: Cache | None = None,
+    *,
+    stop: str = FIRST,
+    rank_at: str = POOLING,
+    suspect: int | None = None,
 ) -> Outcome:
     """Prune the network along an order until each threshold; B and B' answer every picture.
 
     Args:
         order: One of `pruning.orders.orders()`.
-        thresholds: Percentage points of clean validation accuracy given up: 2 is two points.
-        seed: For orders that are drawn.
+        thresholds: Percentage points given up, of clean validation accuracy or, with the stop rule
+            `false_alarms`, in false alarms: 2 is two points.
+        seed: For orders that are drawn, and for the search of a trigger.
         cache: Keeps activations, orders and walks on disk; None keeps nothing.
+        stop: One of `pruning.stop.STOPS`.
+        rank_at: `pool` ranks by activations at the cut, `conv` by those that go into the pooling.
+        suspect: The class that an attacker may want; None has it looked for where an order asks.
 
     Raises:
-        UserError: No such order or threshold, or network and pictures do not fit.
+        UserError: No such order, rule or threshold, or network, order and pictures do not fit.
     """
     check_order(order)
+    check_stop(stop)
     for threshold in thresholds:
         check_threshold(threshold)
     kept = Kept(network, bed, cache or NoCache())
     with kept.stage("network"):
-        check_bed(network, bed)
-    channels = kept.rank(order, seed)
-    labels = {name: kept.walk(name, channels) for name in bed.sets}
-    correct = (labels[CLEAN_VALID] == bed.clean_valid.labels).sum(axis=1)
-    total = len(bed.clean_valid)
-    stops = {points: channels_to_remove(correct, total, points) for points in thresholds}
-    return Outcome(network, bed, kept.digests, channels, labels, stops, kept.stage.seconds)
+        kept.check()
+        check_suspect(network, suspect)
+    suspicion = EstimatedTrigger(kept, suspect, seed)
+    ranking = kept.rank(order, seed, rank_at, suspicion)
+    labels = {name: kept.walk(name, ranking.channels) for name in bed.sets}
+    rule, valid, truth = STOPS[stop], labels[CLEAN_VALID], bed.clean_valid.labels
+    stops = {points: rule(valid, truth, points) for points in thresholds}
+    return Outcome(
+        network,
+        bed,
+        kept.digests,
+        ranking.channels,
+        ranking.seconds,
+        suspicion.suspect() if suspects(order) else None,
+        labels,
+        stops,
+        kept.stage.seconds,
+    )

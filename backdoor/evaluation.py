@@ -1,16 +1,24 @@
-"""What labels are worth: accuracy, attack success, detection. NumPy only.
+"""What labels are worth: accuracy, attack success, detection, and how sure that is.
 
 The last axis of `labels` is the pictures, so a whole walk (C + 1, n) is measured in one call. All
-rates are fractions in [0, 1].
+rates are fractions in [0, 1]. NumPy and SciPy alone.
 """
 
+import functools
+from dataclasses import dataclass
+
 import numpy as np
+import scipy.stats
 from numpy.typing import NDArray
 
 from backdoor.versions import version
 
 Labels = NDArray[np.int64]
 Rates = NDArray[np.float64]
+Hits = NDArray[np.bool_]
+
+CONFIDENCE = 0.95  # of intervals
+LOW, HIGH = "/low", "/high"  # ends of a rate's interval, behind its name
 
 
 def goodnet_labels(badnet: Labels, pruned: Labels, classes: int) -> Labels:
@@ -32,7 +40,20 @@ def share_answered(labels: Labels, label: int) -> Rates:
     return np.asarray((labels == label).mean(axis=-1))
 
 
-@version(1)
+@functools.lru_cache(maxsize=2**14)
+def interval(hits: int, total: int) -> tuple[float, float]:
+    """Return Wilson's interval of a rate, `hits` of `total` pictures."""
+    ends = scipy.stats.binomtest(hits, total).proportion_ci(CONFIDENCE, method="wilson")
+    return float(ends.low), float(ends.high)
+
+
+def measured(name: str, hits: Hits) -> dict[str, float]:
+    """Return the share of pictures that are a hit, and the ends of its interval, by name."""
+    low, high = interval(int(hits.sum()), len(hits))
+    return {name: float(hits.mean()), name + LOW: low, name + HIGH: high}
+
+
+@version(2)
 def evaluate_clean(badnet: Labels, pruned: Labels, truth: Labels, classes: int) -> dict[str, float]:
     """Measure B, B' and G on clean pictures.
 
@@ -41,15 +62,13 @@ def evaluate_clean(badnet: Labels, pruned: Labels, truth: Labels, classes: int) 
         truth: Classes of the pictures, (n,).
     """
     goodnet = goodnet_labels(badnet, pruned, classes)
-    return {
-        "badnet_accuracy": float(accuracy(badnet, truth)),
-        "pruned_accuracy": float(accuracy(pruned, truth)),
-        "goodnet_accuracy": float(accuracy(goodnet, truth)),
-        "false_alarm_rate": float(share_answered(goodnet, classes)),
-    }
+    metrics = measured("false_alarm_rate", goodnet == classes)
+    for name, labels in {"badnet": badnet, "pruned": pruned, "goodnet": goodnet}.items():
+        metrics |= measure_accuracy(name, labels, truth)
+    return metrics
 
 
-@version(1)
+@version(2)
 def evaluate_poisoned(
     badnet: Labels,
     pruned: Labels,
@@ -61,15 +80,129 @@ def evaluate_poisoned(
 
     Args:
         badnet, pruned: Labels by B and by B', (n,) each.
-        true_classes: Classes of the pictures before poisoning, (n,), where known: adds the attack
-            success rates without pictures of the target class.
+        true_classes: Classes of the pictures before poisoning, (n,), where known: adds robust
+            accuracy (poisoned pictures given their true class) and the attack success rates
+            without pictures of the target class.
     """
     goodnet = goodnet_labels(badnet, pruned, classes)
-    metrics = {"detection_rate": float(share_answered(goodnet, classes))}
+    metrics = measured("detection_rate", goodnet == classes)
     for name, labels in {"badnet": badnet, "pruned": pruned, "goodnet": goodnet}.items():
-        rate = f"{name}_attack_success_rate"
-        metrics[rate] = float(share_answered(labels, target))
-        if true_classes is not None and (true_classes != target).any():
-            others = labels[true_classes != target]
-            metrics[f"{rate}_without_target"] = float(share_answered(others, target))
+        metrics |= measure_attack(name, labels, target, true_classes)
     return metrics
+
+
+def measure_accuracy(network: str, labels: Labels, truth: Labels) -> dict[str, float]:
+    """Measure one network on clean pictures."""
+    return measured(f"{network}_accuracy", labels == truth)
+
+
+def measure_attack(
+    network: str, labels: Labels, target: int, true_classes: Labels | None
+) -> dict[str, float]:
+    """Measure one network on poisoned pictures; see `evaluate_poisoned`."""
+    rate = f"{network}_attack_success_rate"
+    metrics = measured(rate, labels == target)
+    if true_classes is not None:
+        metrics |= measured(f"{network}_robust_accuracy", labels == true_classes)
+        others = true_classes != target
+        if others.any():
+            metrics |= measured(f"{rate}_without_target", labels[others] == target)
+    return metrics
+
+
+def evaluate_network(
+    network: str,
+    badnet: Labels,
+    labels: Labels,
+    truth: Labels,
+    attack: tuple[Labels, Labels, int, Labels | None] | None,
+) -> dict[str, float]:
+    """Measure a network that stands in B's place.
+
+    Args:
+        badnet, labels, truth: Of clean pictures: labels by B and by the network, classes, (n,).
+        attack: Of poisoned pictures, where there are any: labels by B and by the network, the
+            target, and the classes before poisoning where they are known.
+    """
+    metrics = measure_accuracy(network, labels, truth)
+    if attack is None:
+        return metrics
+    badnet_attacked, attacked, target, true_classes = attack
+    metrics |= measure_attack(network, attacked, target, true_classes)
+    whole = measure_accuracy("badnet", badnet, truth) | metrics
+    whole |= measure_attack("badnet", badnet_attacked, target, None)
+    return metrics | {f"{network}_der": effectiveness(whole, network)}
+
+
+@version(1)
+def ratings(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the defence effectiveness ratings of B' and G; none without poisoned pictures.
+
+    DER = (max(0, drop of ASR) - max(0, drop of accuracy) + 1) / 2, of which 1 is the best (Zhu et
+    al., "Enhancing Fine-Tuning Based Backdoor Defense with Sharpness-Aware Minimization", ICCV
+    2023, arXiv 2304.11823).
+    """
+    if "badnet_attack_success_rate" not in metrics:
+        return {}
+    return {f"{name}_der": effectiveness(metrics, name) for name in ("pruned", "goodnet")}
+
+
+def effectiveness(metrics: dict[str, float], network: str) -> float:
+    """Return one network's rating; see `ratings`."""
+    success, right = (
+        max(0.0, metrics[f"badnet_{what}"] - metrics[f"{network}_{what}"])
+        for what in ("attack_success_rate", "accuracy")
+    )
+    return (success - right + 1) / 2
+
+
+def flip_depth(walk: Labels) -> Labels:
+    """Return the first k at which a picture's label is another than at k = 0, shape (n,).
+
+    C + 1 where it never is. `walk` is of shape (C + 1, n).
+    """
+    changed = walk != walk[0]
+    return np.where(changed.any(axis=0), changed.argmax(axis=0), len(walk))
+
+
+@dataclass(frozen=True)
+class Auroc:
+    """How well a score tells two kinds of pictures apart: 0.5 is not at all; with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def two_sided(self) -> float:
+        """The same, whichever kind has the larger score."""
+        return max(self.value, 1 - self.value)
+
+
+@version(1)
+def auroc(clean: NDArray[np.generic], poisoned: NDArray[np.generic]) -> Auroc:
+    """Return how often a poisoned picture has the smaller score than a clean one, ties half.
+
+    The interval is that of DeLong, DeLong, Clarke-Pearson, Biometrics 44, 1988, from the share of
+    the other kind that each picture is on the right side of. Scores are of shape (n,) and (m,).
+    """
+    ranks = scipy.stats.rankdata(np.concatenate([clean, poisoned]))
+    n, m = len(clean), len(poisoned)
+    above = (ranks[:n] - scipy.stats.rankdata(clean)) / m  # poisoned below each clean picture
+    below = 1 - (ranks[n:] - scipy.stats.rankdata(poisoned)) / n  # clean above each poisoned one
+    value = float(above.mean())
+    variance = sum(part.var(ddof=1) / len(part) for part in (above, below) if len(part) > 1)
+    half = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance))
+    return Auroc(value, max(0.0, value - half), min(1.0, value + half))
+
+
+def mcnemar(first: Hits, second: Hits) -> float:
+    """Return the probability that two networks differ so much by chance, on the same pictures.
+
+    McNemar's exact test: of the pictures on which one is a hit and the other is not, each is as
+    likely to be the one's as the other's.
+    """
+    gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
+    if not gained + lost:
+        return 1.0
+    return float(scipy.stats.binomtest(gained, gained + lost).pvalue)

@@ -7,6 +7,10 @@ or taken for complete that the older code made. tests/test_versions.py ties the 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+# Of code that loads Keras, which those who name a result after it need not load: the search for a
+# suspect (attacks/suspicion.py, attacks/inversion.py) and the repairs (networks/repair.py).
+SEARCH, REPAIR = "search-1", "repair-1"
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

@@ -6,13 +6,18 @@ from backdoor.networks.scaling import check_scale
 from backdoor.pictures.picture_set import PictureSet, evenly, read_stored
 from backdoor.pictures.scale import range_of
 from backdoor.pictures.test_bed import CLEAN_VALID, Poisoned, TestBed
+from backdoor.versions import version
 
 GOODNET = "goodnet"
 FEW = 64  # pictures by which a set's range is told
 
 
-def check_bed(network: CutNetwork, bed: TestBed) -> None:
+@version(1)
+def check_bed(network: CutNetwork, bed: TestBed) -> list[str]:
     """Refuse pictures, labels, a target or a scale that the network cannot have been made for.
+
+    Returns:
+        Warnings of what is only doubtful.
 
     Raises:
         UserError: The message says what does not fit.
@@ -34,8 +39,8 @@ def check_bed(network: CutNetwork, bed: TestBed) -> None:
     if bed.poisoned is not None:
         _check_sides(bed, bed.poisoned)
         check_target(network, bed.poisoned)
-    for pictures in (bed.clean_valid, bed.clean_test):
-        check_scale(network, pictures)
+    warnings = [check_scale(network, pictures) for pictures in (bed.clean_valid, bed.clean_test)]
+    return [warning for warning in warnings if warning]
 
 
 def _check_sides(bed: TestBed, poisoned: Poisoned) -> None:
@@ -97,3 +102,16 @@ def check_target(network: CutNetwork, poisoned: Poisoned) -> None:
                 f"{pictures.path}: expected dataset.target={target} as label of every poisoned "
                 f"picture, got {others[0]}"
             )
+
+
+def check_suspect(network: CutNetwork, suspect: int | None) -> None:
+    """Refuse a suspected class that is none.
+
+    Raises:
+        UserError: The message says which there are.
+    """
+    if suspect is not None and not 0 <= suspect < network.classes:
+        raise UserError(
+            f"suspect: expected auto or a class of the network, 0 to {network.classes - 1}, got "
+            f"{suspect}"
+        )

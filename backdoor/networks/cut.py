@@ -4,6 +4,7 @@ What lies before the cut (the head) runs once per picture; what lies behind it (
 the network answers with channels removed. Neither is ever changed.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,8 +17,12 @@ import tensorflow as tf
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
+from backdoor.errors import UserError
 from backdoor.networks.ends import check_ends, one_score_a_class
-from backdoor.networks.where import choose_cut, cut_by_name
+from backdoor.networks.filters import Filters, chain_to, filters_of
+from backdoor.networks.graph import calls_of
+from backdoor.networks.logits import logits_of
+from backdoor.networks.where import POOLING, choose_cut, cut_by_name
 from backdoor.pictures.picture_set import CHUNK, PictureSet, read_chunks
 from backdoor.progress import progress
 
@@ -59,9 +64,71 @@ class CutNetwork:
         return height, width, channels
 
     @cached_property
+    def logit_tail(self) -> keras.Model:
+        """The tail without the softmax that it ends in, activations to one logit a class."""
+        return logits_of(self.tail)
+
+    @property
+    def filters(self) -> Filters:
+        """What makes the channels at the cut; a UserError where that is no convolution."""
+        return filters_of(chain_to(self.head))
+
+    @cached_property
+    def unpooled(self) -> "CutNetwork":
+        """The same network with the activations that go into the pooling layer as its head's.
+
+        Raises:
+            UserError: The network is not cut at a pooling layer.
+        """
+        pictures = keras.Input(self.picture_shape)
+        calls, _ = calls_of(self.head, pictures)
+        if not isinstance(calls[-1].layer, POOLING):
+            raise UserError(
+                f"rank_at: expected pool for a network that is cut at {self.layer!r}, which is no "
+                f"pooling layer, got conv"
+            )
+        head = keras.Model(pictures, calls[-1].inputs[0], name="head")
+        return dataclasses.replace(self, head=head)
+
+    @cached_property
+    def gradient(
+        self,
+    ) -> Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]:
+        """How the loss of each picture changes with its activations.
+
+        Activations (n, ..., C) and classes (n,) to gradients (n, ..., C) of the cross-entropy.
+        """
+        tail = self.logit_tail
+
+        @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+        def run(activations: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                tape.watch(activations)
+                logits = tail(activations, training=False)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            return tape.gradient(losses, activations)
+
+        def gradient(
+            activations: NDArray[np.float32], labels: NDArray[np.int64]
+        ) -> NDArray[np.float32]:
+            starts = range(0, len(labels), CHUNK)
+            parts = [
+                run(tf.constant(activations[s : s + CHUNK]), tf.constant(labels[s : s + CHUNK]))
+                for s in starts
+            ]
+            return np.concatenate([part.numpy() for part in parts])
+
+        return gradient
+
+    @cached_property
     def classify_activations(self) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
         """The tail as a function of arrays: activations (n, ..., C) to labels (n,)."""
         return _in_batches(_compiled(self.tail, labels=True), CHUNK)
+
+    @cached_property
+    def score_activations(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        """The tail as a function of arrays: activations (n, ..., C) to logits (n, N)."""
+        return _in_batches(_compiled(self.logit_tail, labels=False), CHUNK)
 
     @cached_property
     def classify_pictures(self) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:

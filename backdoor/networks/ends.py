@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 COLOURS = (1, 3)
 SIGMOIDS = (keras.activations.sigmoid, keras.activations.hard_sigmoid)
+SIGMOID_OPERATIONS = ("Sigmoid", "HardSigmoid")
 PASSING = (
     keras.layers.Dropout,
     keras.layers.Flatten,
@@ -20,6 +21,7 @@ PASSING = (
     keras.layers.Identity,
     keras.layers.InputLayer,
 )
+TWO_CLASSES = "two_classes"  # the layer that makes them of a single output
 HALF = 0.5  # a probability above it is class 1
 
 
@@ -73,7 +75,7 @@ def one_score_a_class(model: keras.Model, scores: keras.KerasTensor) -> keras.Ke
         return scores
     rival = _rival(model)
     log.info("network %s: one output, class 1 where it is above %g", model.name, rival)
-    classes = keras.layers.Dense(2, trainable=False, name="two_classes")
+    classes = keras.layers.Dense(2, trainable=False, name=TWO_CLASSES)
     both = classes(scores)
     classes.set_weights([np.array([[0, 1]], np.float32), np.array([rival, 0], np.float32)])
     return both
@@ -82,11 +84,11 @@ def one_score_a_class(model: keras.Model, scores: keras.KerasTensor) -> keras.Ke
 def _rival(model: keras.Model) -> float:
     """Return what a single output has to exceed, by the last layer that computes anything."""
     layers = model.layers if isinstance(model, keras.Sequential) else model.operations
-    last = next(layer for layer in reversed(layers) if not _passes(layer))
+    last = next(layer for layer in reversed(layers) if not passes(layer))
     if isinstance(last, keras.Model):
         return _rival(last)
     function = getattr(last, "activation", None)
-    if function in SIGMOIDS or type(last).__name__ in ("Sigmoid", "HardSigmoid"):
+    if function in SIGMOIDS or type(last).__name__ in SIGMOID_OPERATIONS:
         return HALF
     if function is keras.activations.linear:
         return 0.0
@@ -96,7 +98,7 @@ def _rival(model: keras.Model) -> float:
     )
 
 
-def _passes(layer: Any) -> bool:
+def passes(layer: Any) -> bool:
     """Tell whether a layer leaves a single number as it is."""
     linear = getattr(layer, "activation", None) is keras.activations.linear
     return isinstance(layer, PASSING) or (isinstance(layer, keras.layers.Activation) and linear)

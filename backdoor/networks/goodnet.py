@@ -31,28 +31,29 @@ def build_goodnet(network: CutNetwork, removed: Sequence[int]) -> keras.Model:
 
 
 def saved_and_loaded(
-    goodnet: keras.Model,
+    model: keras.Model,
     path: Path,
     answers: Iterable[tuple[PictureSet, NDArray[np.int64]]],
     rng: np.random.Generator,
 ) -> keras.Model:
-    """Save G and load it again.
+    """Save a network and load it again.
 
     Args:
-        answers: Sets of pictures, and the labels that G has to give them.
+        answers: Sets of pictures, and the labels that it has to give them.
 
     Raises:
         RuntimeError: What was loaded does not answer a sample of each set as it has to.
     """
-    goodnet.save(path)
+    model.save(path)
     loaded = keras.models.load_model(path)
     for pictures, labels in answers:
         sample = rng.choice(len(pictures), min(CHECKED, len(pictures)), replace=False)
-        answered = loaded.predict(read_pictures(pictures, sample), verbose=0).argmax(axis=1)
+        shown = read_pictures(pictures, sample)
+        answered = np.asarray(loaded(shown, training=False)).argmax(axis=1)
         differing = int((answered != labels[sample]).sum())
         if differing:
             raise RuntimeError(
-                f"the saved GoodNet: expected the walk's labels on {len(sample)} pictures of "
+                f"the saved {model.name}: expected its tracked labels on {len(sample)} pictures of "
                 f"{pictures.path}, got others on {differing}"
             )
     return loaded

@@ -5,7 +5,7 @@ A loaded layer may stand in several graphs (a Sequential's, its file's, another 
 what each layer then gives is noted.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,15 @@ class Cut:
     at: keras.KerasTensor
     scores: keras.KerasTensor
     bypassed: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One use of a layer."""
+
+    layer: keras.Layer
+    inputs: Sequence[keras.KerasTensor]
+    output: keras.KerasTensor
 
 
 def is_nested(layer: keras.Layer) -> bool:
@@ -64,7 +73,7 @@ def cut_at(model: keras.Model, path: str, shape: tuple[int | None, ...]) -> Cut:
                     unique = f"{name.replace('/', '_')}_{len(calls)}"
                     layer = keras.Sequential([layer], name=unique)
                 output = layer(*args, **kwargs)
-                calls.append((_tensors((args, kwargs)), _tensors(output)))
+                calls.append((tensors_in((args, kwargs)), tensors_in(output)))
             outputs[name] = output
             return output
 
@@ -77,6 +86,31 @@ def cut_at(model: keras.Model, path: str, shape: tuple[int | None, ...]) -> Cut:
         if at not in made and free.intersection(given):
             free.update(made)
     return Cut(pictures, at, scores, bypassed=scores in free)
+
+
+def calls_of(
+    model: keras.Model,
+    start: keras.KerasTensor,
+    instead: Callable[[int, Any], Any] = lambda number, layer: layer,
+) -> tuple[list[Call], keras.KerasTensor]:
+    """Return all uses of layers on the way from a symbolic input to the output, and the output.
+
+    Nested networks with one input and one output are opened.
+
+    Args:
+        instead: Gives the layer to use in place of the one that is used as that number, from 0.
+    """
+    calls: list[Call] = []
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_nested(layer) and len(layer.inputs) == len(layer.outputs) == 1:
+            return retrace(layer, args[0], call)
+        layer = instead(len(calls), layer)
+        output = layer(*args, **kwargs)
+        calls.append(Call(layer, tensors_in((args, kwargs)), output))
+        return output
+
+    return calls, retrace(model, start, call)
 
 
 def retrace(model: keras.Model, tensor: keras.KerasTensor, call: Callable[..., Any]) -> Any:
@@ -107,5 +141,6 @@ def retrace(model: keras.Model, tensor: keras.KerasTensor, call: Callable[..., A
     return known[id(copy.outputs[0])]
 
 
-def _tensors(nested: Any) -> list[keras.KerasTensor]:
+def tensors_in(nested: Any) -> list[keras.KerasTensor]:
+    """Return the symbolic tensors among a layer's arguments, or among what it gives."""
     return [item for item in keras.tree.flatten(nested) if isinstance(item, keras.KerasTensor)]

@@ -58,11 +58,13 @@ def find_scale(network: CutNetwork, pictures: PictureSet) -> Scale:
     return scales[best]
 
 
-def check_scale(network: CutNetwork, pictures: PictureSet) -> None:
+def check_scale(network: CutNetwork, pictures: PictureSet) -> str:
     """Refuse pictures on which the network does as if their numbers had the wrong scale.
 
-    A wrong scale gives no error, only nonsense: 0 %, or 42 % where 98 % is right. A network that is
-    only poor is warned of.
+    A wrong scale gives no error, only nonsense: 0 %, or 42 % where 98 % is right.
+
+    Returns:
+        A warning of a network that is only poor, empty where there is nothing to warn of.
 
     Raises:
         UserError: Accuracy is much better in another scale, or no better than guessing; or all
@@ -77,7 +79,7 @@ def check_scale(network: CutNetwork, pictures: PictureSet) -> None:
     stored, truth = read_stored(pictures, sample), pictures.labels[sample]
     here = float((network.classify_pictures(pictures.scale.apply(stored)) == truth).mean())
     if here >= GOOD:
-        return
+        return ""
     there = {
         name: float((network.classify_pictures(scale.apply(stored)) == truth).mean())
         for name, scale in scales_of(stored).items()
@@ -97,7 +99,8 @@ def check_scale(network: CutNetwork, pictures: PictureSet) -> None:
             f"of another data set"
         )
     if near_chance(network, truth, here):
-        log.warning("the network gives %s: what follows says little", poor)
+        return f"the network gives {poor}: what follows says little"
+    return ""
 
 
 def sample_of(pictures: PictureSet) -> NDArray[np.int64]:

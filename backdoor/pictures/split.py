@@ -30,6 +30,28 @@ def split_by_class(
     return pictures.rows(valid, f"valid, {how}"), pictures.rows(test, f"test, {how}")
 
 
+def some_of(pictures: PictureSet, count: int, seed: int) -> PictureSet:
+    """Return so many pictures, drawn by a seed, of all classes as evenly as they have some.
+
+    More pictures of the same seed are the fewer ones and others.
+
+    Raises:
+        UserError: There are not so many.
+    """
+    if count > len(pictures):
+        raise UserError(
+            f"valid_pictures: expected at most the {len(pictures)} of {pictures.path}, got {count}"
+        )
+    drawn = np.random.default_rng(seed).permutation(len(pictures))
+    turn = np.empty(len(drawn), np.int64)  # the how manieth of its class each picture is
+    for label in np.unique(pictures.labels):
+        own = pictures.labels[drawn] == label
+        turn[own] = np.arange(own.sum())
+    rows = np.sort(drawn[np.argsort(turn, kind="stable")][:count])
+    before = f"{pictures.part}, " if pictures.part else ""
+    return pictures.rows(rows, f"{before}{count} pictures, seed={seed}")
+
+
 def _drawn(labels: NDArray[np.int64], share: float, rng: np.random.Generator) -> NDArray[np.int64]:
     drawn = []
     for label in np.unique(labels):

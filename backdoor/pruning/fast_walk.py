@@ -32,12 +32,24 @@ class LinearTail:
     spread: Activations
     score: Callable[[Activations], Activations]
 
-    def classify(self, activations: Activations) -> Labels:
-        """Return the labels of activations (m, ..., C)."""
+    def units(self, activations: Activations) -> Activations:
+        """Return the first units of activations (m, ..., C), shape (m, U)."""
         channels, places, units = self.spread.shape
         by_place = activations.reshape(-1, places * channels)
         spread = self.spread.transpose(1, 0, 2).reshape(-1, units)
-        return np.asarray(self.score(by_place @ spread + self.bias).argmax(axis=1))
+        return np.asarray(by_place @ spread + self.bias)
+
+    def with_channel(
+        self, units: Activations, activations: Activations, channel: int, value: float
+    ) -> Activations:
+        """Return the units with a channel set to a value at all places, as it is in none yet."""
+        channels, places, _ = self.spread.shape
+        now = activations.reshape(-1, places, channels)[..., channel]
+        return np.asarray(units + (np.float32(value) - now) @ self.spread[channel])
+
+    def classify(self, activations: Activations) -> Labels:
+        """Return the labels of activations (m, ..., C)."""
+        return np.asarray(self.score(self.units(activations)).argmax(axis=1))
 
 
 def linear_walk(

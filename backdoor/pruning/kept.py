@@ -1,22 +1,49 @@
 """What is costly of an experiment: heads, orders and walks, each computed once and kept."""
 
+import json
+import logging
+import time
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.cache import Cache, Key, NoCache
+from backdoor.cache import DIGEST, Cache, Key, NoCache
 from backdoor.device import device_name
 from backdoor.errors import UserError
 from backdoor.evaluation import Labels
+from backdoor.networks.checks import check_bed
 from backdoor.networks.cut import CutNetwork, compute_activations
 from backdoor.pictures.picture_set import read_chunks
 from backdoor.pictures.readers import files_behind
 from backdoor.pictures.test_bed import CLEAN_VALID, POISONED_VALID, TestBed
 from backdoor.progress import Stopwatch
 from backdoor.pruning.any_walk import walk_network
-from backdoor.pruning.orders import is_oracle, rank_channels, version_of_order
-from backdoor.pruning.scores import Evidence
+from backdoor.pruning.effects import PlainTail, Tail
+from backdoor.pruning.evidence import Evidence, PoisonedEvidence, Suspicion
+from backdoor.pruning.linear_layers import translated
+from backdoor.pruning.needs import PICTURES, POISONED
+from backdoor.pruning.orders import is_oracle, needed, rank_channels, suspects, version_of_order
 from backdoor.pruning.walk import Activations, walk
 from backdoor.versions import version_of
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The channels, first to go first, shape (C,), and the seconds that finding that out took.
+
+    Those are of when it was computed, without the head, and kept with it.
+    """
+
+    channels: NDArray[np.int64]
+    seconds: float
+
+
+log = logging.getLogger(__name__)
+
+POOLING, CONVOLUTION = RANK_AT = ("pool", "conv")
+BY_ACTIVATIONS = ((PICTURES,), (PICTURES, POISONED))  # what orders need that rank by those alone
 
 
 class Kept:
@@ -36,23 +63,54 @@ class Kept:
                 for name, pictures in bed.sets.items()
             }
 
-    def rank(self, order: str, seed: int) -> NDArray[np.int64]:
-        """Return the channels in that order, first to go first, shape (C,).
+    def check(self) -> None:
+        """Refuse pictures that do not fit the network, and warn, as `check_bed` does.
+
+        That they fit is kept, with the warnings.
 
         Raises:
-            UserError: An oracle, and no poisoned pictures.
+            UserError: The message says what does not fit.
         """
+        target = "" if self.bed.poisoned is None else self.bed.poisoned.target
+        names = DIGEST(json.dumps([self.bed.clean_valid.names, self.bed.clean_test.names]).encode())
+        key = [*(part for name in self.bed.sets for part in self.key(name)), target]
 
-        def compute() -> NDArray[np.int64]:
-            labels, rng = self.bed.clean_valid.labels, np.random.default_rng(seed)
-            evidence = Evidence(self.network, self._activations(CLEAN_VALID), labels, rng)
-            return rank_channels(order, evidence, lambda: self._poisoned(order))
+        key += [names.hexdigest(), version_of(check_bed)]
+        warnings = self.cache(
+            "checked", tuple(key), lambda: "\n".join(check_bed(self.network, self.bed))
+        )
+        for warning in warnings.splitlines():
+            log.warning("%s", warning)
 
-        key = (*self._key(CLEAN_VALID), version_of_order(order), seed)
+    def rank(self, order: str, seed: int, rank_at: str, suspicion: Suspicion) -> Ranking:
+        """Return the channels in that order.
+
+        Args:
+            rank_at: `pool` ranks by the activations at the cut, `conv` by those that go into it.
+
+        Raises:
+            UserError: An oracle, and no poisoned pictures; or the network lacks what it looks at.
+        """
+        site = self._site(order, rank_at)
+
+        def compute() -> NDArray[np.float64]:
+            rng, labels = np.random.default_rng(seed), self.bed.clean_valid.labels
+            activations = self._activations(CLEAN_VALID, site)
+            if suspects(order):
+                suspicion.suspect()  # outside the time taken here: it may be there already
+            known, start = suspicion.seconds, time.perf_counter()
+            evidence = Evidence(self.network, activations, labels, rng, self.tail, suspicion)
+            channels = rank_channels(order, evidence, lambda: self._poisoned(order, site))
+            return np.array([known + time.perf_counter() - start, *channels])
+
+        key: Key = (*self.key(CLEAN_VALID), version_of_order(order), seed, rank_at)
+        if suspects(order):
+            key += suspicion.key
         if is_oracle(order) and POISONED_VALID in self.digests:
             key += (self.digests[POISONED_VALID],)
         with self.stage("rank"):
-            return self.cache("order", key, compute)
+            seconds, *channels = self.cache("order", key, compute).tolist()
+        return Ranking(np.array(channels, np.int64), seconds)
 
     def walk(self, name: str, channels: NDArray[np.int64]) -> Labels:
         """Return the labels of a set along the channels, at k = 0..C, shape (C + 1, n).
@@ -63,30 +121,50 @@ class Kept:
         what = f"Walk on {self.bed.sets[name].name}"
 
         def compute() -> NDArray[np.unsignedinteger]:
-            activations = self._activations(name)
+            activations = self.activations(name)
             return walk_network(self.network, activations, channels, what).astype(smallest)
 
-        key = (*self._key(name), version_of(walk), *channels.tolist())
+        key = (*self.key(name), version_of(walk), *channels.tolist())
         with self.stage("walk"):
             return self.cache("walk", key, compute).astype(np.int64)
 
-    def _activations(self, name: str) -> Activations:
+    @cached_property
+    def tail(self) -> Tail:
+        """The layers behind the cut as they give logits, in NumPy where they are of known kinds."""
+        return translated(self.network.logit_tail) or PlainTail(self.network.score_activations)
+
+    def activations(self, name: str) -> Activations:
+        """Return the head's output for a set, (n, ..., C)."""
+        return self._activations(name, self.network)
+
+    def _site(self, order: str, rank_at: str) -> CutNetwork:
+        if rank_at == CONVOLUTION:
+            if needed(order) not in BY_ACTIVATIONS:
+                raise UserError(
+                    f"rank_at: expected pool for the order {order!r}, which does not rank by "
+                    f"activations alone, got conv"
+                )
+            return self.network.unpooled
+        return self.network
+
+    def _activations(self, name: str, site: CutNetwork) -> Activations:
+        what = "activations" if site is self.network else "unpooled activations"
         with self.stage("head"):
             return self.cache(
-                "activations",
-                self._key(name),
-                lambda: compute_activations(self.network, self.bed.sets[name]),
+                what, self.key(name), lambda: compute_activations(site, self.bed.sets[name])
             )
 
-    def _poisoned(self, order: str) -> Activations:
-        if self.bed.poisoned is None:
+    def _poisoned(self, order: str, site: CutNetwork) -> PoisonedEvidence:
+        poisoned = self.bed.poisoned
+        if poisoned is None:
             raise UserError(
                 f"order: expected poisoned pictures for the oracle {order!r}, which looks at "
                 f"them, got clean ones alone"
             )
-        return self._activations(POISONED_VALID)
+        return PoisonedEvidence(self._activations(POISONED_VALID, site), poisoned.target)
 
-    def _key(self, name: str) -> Key:
+    def key(self, name: str) -> Key:
+        """Return what a set's activations depend on."""
         network, pictures = self.network, self.bed.sets[name]
         origin = (self.digests[name], *pictures.shape, pictures.scale.name, pictures.part)
         code = (device_name(), version_of(read_chunks))

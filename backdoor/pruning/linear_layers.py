@@ -17,7 +17,7 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
-from backdoor.networks.graph import is_nested, retrace
+from backdoor.networks.graph import Call, calls_of
 from backdoor.pruning.fast_walk import LinearTail
 
 Array = NDArray[np.float32]
@@ -79,15 +79,6 @@ The scores of a dense layer at the network's end are without the constant.
 """
 
 Operation = Callable[..., Values]
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One use of a layer."""
-
-    layer: keras.Layer
-    inputs: Sequence[keras.KerasTensor]
-    output: keras.KerasTensor
 
 
 @dataclass(frozen=True)
@@ -162,7 +153,7 @@ class _Translation:
         self.roots: list[int] = []
         self.steps: list[Step] = []
         self.known: set[int] = set()
-        self.calls, self.scores = _calls(tail, cut)
+        self.calls, self.scores = calls_of(tail, cut)
         for call in self.calls:
             self._add(call)
 
@@ -273,22 +264,6 @@ def _with_constant(values: Array, constant: bool) -> Array:
 
 def _leaky(values: Array, slope: np.float32) -> Array:
     return np.where(values > 0, values, slope * values)
-
-
-def _calls(tail: keras.Model, cut: keras.KerasTensor) -> tuple[list[Call], keras.KerasTensor]:
-    """Return all uses of layers on the way from the cut to the scores, and the scores."""
-    calls: list[Call] = []
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_nested(layer) and len(layer.inputs) == len(layer.outputs) == 1:
-            return retrace(layer, args[0], call)
-        output = layer(*args, **kwargs)
-        inputs = keras.tree.flatten((args, kwargs))
-        tensors = [item for item in inputs if isinstance(item, keras.KerasTensor)]
-        calls.append(Call(layer, tensors, output))
-        return output
-
-    return calls, retrace(tail, cut, call)
 
 
 def _is_linear(activation: object) -> bool:

@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor.errors import UserError
+from backdoor.pruning.evidence import Evidence, PoisonedEvidence
+from backdoor.pruning.needs import SUSPECT, needs_of
 from backdoor.pruning.oracles import ORACLES
-from backdoor.pruning.scores import SCORES, Evidence, Scores
-from backdoor.versions import version_of
+from backdoor.pruning.scores import SCORES, Scores
+from backdoor.versions import SEARCH, version_of
 
 
 def orders() -> list[str]:
@@ -29,12 +31,24 @@ def check_order(order: str) -> None:
 def version_of_order(order: str) -> str:
     """Return name and version of an order's score, as part of a key; of no order, its name."""
     score = SCORES.get(order) or ORACLES.get(order)
-    return f"{order}:{version_of(score)}" if score else order
+    if score is None:
+        return order
+    return ":".join([order, version_of(score), *([SEARCH] if suspects(order) else [])])
 
 
 def is_oracle(order: str) -> bool:
     """Tell whether an order looks at poisoned pictures."""
     return order in ORACLES
+
+
+def needed(order: str) -> tuple[str, ...]:
+    """Return what an order needs; of a name that stands for no order, nothing is known."""
+    return needs_of(SCORES.get(order) or ORACLES.get(order))
+
+
+def suspects(order: str) -> bool:
+    """Tell whether an order asks which class is under suspicion."""
+    return SUSPECT in needed(order)
 
 
 def described(order: str) -> str:
@@ -43,15 +57,16 @@ def described(order: str) -> str:
 
 
 def rank_channels(
-    order: str, evidence: Evidence, poisoned: Callable[[], NDArray[np.float32]]
+    order: str, evidence: Evidence, poisoned: Callable[[], PoisonedEvidence]
 ) -> NDArray[np.int64]:
     """Return the channels, first to go first, shape (C,).
 
     Args:
-        poisoned: Gives the poisoned validation activations; asked for by oracles alone.
+        poisoned: Gives what the poisoned validation pictures show; asked for by oracles alone.
 
     Raises:
         KeyError: There is no such order.
+        UserError: The network lacks what the order looks at.
     """
     if order in SCORES:
         return by_score(SCORES[order](evidence))

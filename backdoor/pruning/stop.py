@@ -1,6 +1,7 @@
-"""Where pruning stops."""
+"""Where pruning stops: rules that look at clean validation pictures and a threshold alone."""
 
 import math
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor.errors import UserError
+from backdoor.evaluation import Labels
 from backdoor.versions import version
 
 
@@ -35,6 +37,53 @@ def channels_to_remove(correct: NDArray[np.int64], total: int, threshold: float 
             f"the largest drop is {worst:.2f} points"
         )
     return int(enough[0]) + 1
+
+
+@version(1)
+def first(labels: Labels, truth: Labels, threshold: float | str) -> int:
+    """Return the first k, at least 1, that costs `threshold` points of accuracy.
+
+    Raises:
+        UserError: No k costs that much.
+    """
+    return channels_to_remove((labels == truth).sum(axis=1), len(truth), threshold)
+
+
+@version(1)
+def before(labels: Labels, truth: Labels, threshold: float | str) -> int:
+    """Return the last k up to which no more than `threshold` points of accuracy are lost."""
+    correct = (labels == truth).sum(axis=1)
+    return _last_within(correct[0] - correct, len(truth), threshold)
+
+
+@version(1)
+def false_alarms(labels: Labels, truth: Labels, threshold: float | str) -> int:
+    """Return the last k up to which G answers N to at most `threshold` per cent of the pictures."""
+    return _last_within((labels != labels[0]).sum(axis=1), len(truth), threshold)
+
+
+STOPS: dict[str, Callable[[Labels, Labels, float | str], int]] = {
+    "first": first,
+    "before": before,
+    "false_alarms": false_alarms,
+}
+"""Each takes the labels (C + 1, n) of the clean validation pictures at every k, their classes (n,)
+and a threshold, and returns k."""
+
+
+def check_stop(stop: str) -> None:
+    """Refuse a name that stands for no rule.
+
+    Raises:
+        UserError: The message lists the choices.
+    """
+    if stop not in STOPS:
+        raise UserError(f"stop: expected one of {', '.join(STOPS)}, got {stop!r}")
+
+
+def _last_within(spent: NDArray[np.int64], total: int, threshold: float | str) -> int:
+    too_much = np.flatnonzero(100 * spent > math.floor(check_threshold(threshold) * total))
+    return int(too_much[0]) - 1 if len(too_much) else len(spent) - 1
 
 
 def check_threshold(threshold: float | str) -> Fraction:

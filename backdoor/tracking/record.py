@@ -22,7 +22,12 @@ from mlflow.types.schema import Schema, TensorSpec
 from numpy.typing import NDArray
 
 from backdoor.cache import sha256
-from backdoor.evaluation import evaluate_clean, evaluate_poisoned
+from backdoor.evaluation import (
+    evaluate_clean,
+    evaluate_network,
+    evaluate_poisoned,
+    ratings,
+)
 from backdoor.pictures.picture_set import class_counts
 from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST
 from backdoor.samples import UNKNOWN, Samples, true_classes
@@ -37,12 +42,14 @@ COMPLETE, ERROR, RESULT = "complete", "error", "result"
 LOG, ALIVE = "log", "alive"
 NETWORK, LAYER, CLASSES = "network.sha256", "network.layer", "network.classes"
 WHY, SCALED = "network.cut", "data.scale"
-GOODNET = "goodnet.sha256"
+GOODNET, REPAIRED = "goodnet.sha256", "repaired.sha256"
+SUSPECTED = "suspect.class"  # of an order that asks for one
 VERSION, COMMIT = "backdoor.version", "backdoor.commit"
 PARENT = "mlflow.parentRunId"
 
 # Parameters that more than one module reads
 ORDER, THRESHOLD, TARGET, DEVICE = "order", "threshold", "dataset.target", "device_name"
+STOP = "stop"
 SEED, SCALE, DATA_SET, BADNET = "seed", "dataset.divide_by", "dataset.name", "badnet.path"
 
 # Metrics: those of the stop are named as in evaluation. A curve has its own prefix, since MLflow
@@ -51,13 +58,16 @@ REMOVED, TOTAL = "channels_removed", "channels_total"
 ACCURACY, ATTACK = "goodnet_accuracy", "goodnet_attack_success_rate"
 DETECTION, FALSE_ALARMS = "detection_rate", "false_alarm_rate"
 CURVE, SECONDS = "curve/", "seconds/"
-WHOLE = f"{SECONDS}total"
+WHOLE, ORDER_SECONDS = f"{SECONDS}total", f"{SECONDS}order"
 TEST_CURVES = ("test_goodnet_accuracy", "test_goodnet_attack_success_rate")
+DETECTION_CURVES = ("test_false_alarm_rate", "test_detection_rate")
+DER = "goodnet_der"
 
 # Artifacts
 MODEL = "goodnet"
+REPAIRED_FILE = "repaired.keras"
 CHANNELS_FILE = "channels.json"  # {"removed": [...], "order": [...]}
-LABELS_FILE = "labels.npz"  # {test set}_{badnet, pruned, truth}, shape (n,) each
+LABELS_FILE = "labels.npz"  # {test set}_{badnet, pruned, truth, maybe repaired}, (n,) each
 COUNTS_FILE = "class_counts.json"  # {set: pictures of each class}
 NAMES_FILE = "class_names.json"  # names of the classes; where they have none, there is no file
 CURVES_FILE = "curve.csv"  # a line for each k
@@ -103,9 +113,20 @@ def log_goodnet(goodnet: Any) -> None:
     mlflow.set_tag(GOODNET, _model_digest(logged.model_uri))
 
 
-def log_outcome(run_id: str, outcome: "Outcome", threshold: "Threshold", curves: Curves) -> None:
-    """Log metrics, curves, data sets and tags."""
-    mlflow.log_metrics(outcome.metrics(threshold))
+def log_outcome(
+    run_id: str,
+    outcome: "Outcome",
+    threshold: "Threshold",
+    curves: Curves,
+    repaired: Mapping[str, float],
+) -> None:
+    """Log metrics, curves, data sets and tags.
+
+    Args:
+        repaired: Metrics of the repaired network.
+    """
+    seconds = {ORDER_SECONDS: outcome.order_seconds}
+    mlflow.log_metrics({**outcome.metrics(threshold), **repaired, **seconds})
     log_curves(run_id, curves)
     tags = {
         NETWORK: outcome.network.fingerprint,
@@ -114,6 +135,8 @@ def log_outcome(run_id: str, outcome: "Outcome", threshold: "Threshold", curves:
         WHY: outcome.network.why,
         SCALED: outcome.bed.clean_valid.scale.name,
     }
+    if outcome.suspect is not None:
+        tags[SUSPECTED] = outcome.suspect
     for name, pictures in outcome.bed.sets.items():
         log_data_set(run_id, name, pictures.path, outcome.digests[name], len(pictures))
         tags[data_tag(name, "sha256")] = outcome.digests[name]
@@ -127,13 +150,15 @@ def log_artifacts(
     curves: Curves,
     samples: Samples,
     figures: Mapping[str, Figure],
+    repaired: Mapping[str, NDArray[np.int64]],
     folder: Path,
 ) -> None:
     """Log the channels removed, the labels, the curves, sample pictures and class counts as files.
 
     Args:
         figures: By the artifact's name.
-        folder: An empty one, for files on their way.
+        repaired: Labels of the test sets by the repaired network, where they are its own.
+        folder: With the repaired network in REPAIRED_FILE; what else is there is logged, too.
     """
     channels = {"removed": outcome.removed(threshold), "order": outcome.order.tolist()}
     (folder / CHANNELS_FILE).write_text(json.dumps(channels))
@@ -145,7 +170,9 @@ def log_artifacts(
     names = outcome.bed.clean_test.names
     if names is not None:
         (folder / NAMES_FILE).write_text(json.dumps(list(names)))
-    np.savez_compressed(folder / LABELS_FILE, allow_pickle=False, **_labels(outcome, threshold))
+    labels = _labels(outcome, threshold)
+    labels |= {f"{name}_repaired": values for name, values in repaired.items()}
+    np.savez_compressed(folder / LABELS_FILE, allow_pickle=False, **labels)
     np.savez_compressed(folder / SAMPLES_FILE, allow_pickle=False, **asdict(samples))
     with (folder / CURVES_FILE).open("w", newline="") as file:
         rows = csv.writer(file)
@@ -154,6 +181,7 @@ def log_artifacts(
             rows.writerow([k, outcome.order[k - 1] if k else "", *values])
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=130)
+    mlflow.set_tag(REPAIRED, sha256(folder / REPAIRED_FILE))
     mlflow.log_artifacts(str(folder))
 
 
@@ -270,14 +298,19 @@ class Record:
         for name in (CLEAN_TEST, POISONED_TEST):
             pictures = len(labels.get(f"{name}_badnet", ()))
             self._check(f"pictures of {name}", self.size_of(name), pictures)
+        old = REPAIRED not in self.run.data.tags  # of version 0.2: fewer metrics and curves
         for name, value in self._recomputed(labels).items():
+            if old and name not in self.run.data.metrics:
+                continue
             self._check(name, self.metric(name), value)
         rows = list(csv.DictReader(self._text(CURVES_FILE).splitlines()))
-        for name in TEST_CURVES:
+        for name in TEST_CURVES if old else (*TEST_CURVES, *DETECTION_CURVES):
             there = [float(row[name]) for row in rows] if name in rows[0] else []
             self._check(name, self.curve(name), there)
         model = f"models:/{self.run.outputs.model_outputs[0].model_id}"
         self._check(GOODNET, self.run.data.tags[GOODNET], _model_digest(model))
+        if not old:
+            self._check(REPAIRED, self.run.data.tags[REPAIRED], self._digest(REPAIRED_FILE))
 
     def _check(self, what: str, tracked: object, there: object) -> None:
         if tracked != there:
@@ -297,7 +330,24 @@ class Record:
             known = None if (truth == UNKNOWN).all() else truth
             target = int(self.run.data.params[TARGET])
             metrics |= evaluate_poisoned(badnet, pruned, target, self.classes, known)
-        return metrics
+        return metrics | ratings(metrics) | self._recomputed_repair(labels)
+
+    def _recomputed_repair(self, labels: Mapping[str, NDArray[np.int64]]) -> dict[str, float]:
+        if f"{CLEAN_TEST}_repaired" not in labels:
+            return {}
+        before, after, truth = (
+            labels[f"{CLEAN_TEST}_{what}"] for what in ("badnet", "repaired", "truth")
+        )
+        attack = None
+        if self.size_of(POISONED_TEST):
+            known = labels[f"{POISONED_TEST}_truth"]
+            attack = (
+                labels[f"{POISONED_TEST}_badnet"],
+                labels[f"{POISONED_TEST}_repaired"],
+                int(self.run.data.params[TARGET]),
+                None if (known == UNKNOWN).all() else known,
+            )
+        return evaluate_network("repaired", before, after, truth, attack)
 
     def _text(self, artifact: str) -> str:
         with tempfile.TemporaryDirectory() as folder:
@@ -309,6 +359,10 @@ class Record:
             np.load(self._downloaded(artifact, folder)) as arrays,
         ):
             return dict(arrays)
+
+    def _digest(self, artifact: str) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            return sha256(self._downloaded(artifact, folder))
 
     def _downloaded(self, artifact: str, folder: str) -> Path:
         return Path(self.client.download_artifacts(self.run.info.run_id, artifact, folder))

@@ -6,17 +6,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from backdoor.cache import Cache
-from backdoor.evaluation import evaluate_clean, evaluate_poisoned
+from backdoor.evaluation import auroc, evaluate_clean, evaluate_poisoned, ratings
 from backdoor.pictures.picture_set import read_chunks
 from backdoor.pruning.orders import version_of_order
-from backdoor.pruning.stop import channels_to_remove
+from backdoor.pruning.stop import STOPS, channels_to_remove
 from backdoor.pruning.walk import walk
-from backdoor.tracking.record import ORDER
-from backdoor.versions import version_of
+from backdoor.tracking.record import ORDER, STOP
+from backdoor.versions import REPAIR, version_of
 
 # Where and how a run is computed, and what is done with it; not what comes out.
 WITHOUT_EFFECT = ("device", "threads", "cache", "verbose", "force", "dry_run", "time_limit")
-CODE = (read_chunks, walk, channels_to_remove, evaluate_clean, evaluate_poisoned)
+CODE = (
+    read_chunks,
+    walk,
+    channels_to_remove,
+    evaluate_clean,
+    evaluate_poisoned,
+    ratings,
+    auroc,
+)
 
 
 def settings_key(params: Mapping[str, object]) -> str:
@@ -30,7 +38,8 @@ def settings_key(params: Mapping[str, object]) -> str:
         for key, value in params.items()
         if key not in WITHOUT_EFFECT and not key.startswith("tracking.")
     }
-    versions = [version_of_order(str(params[ORDER])), *map(version_of, CODE)]
+    stop = version_of(STOPS[str(params[STOP])]) if params.get(STOP) in STOPS else ""
+    versions = [version_of_order(str(params[ORDER])), stop, *map(version_of, CODE), REPAIR]
     return _hash([versions, effective])
 
 

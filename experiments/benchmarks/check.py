@@ -29,7 +29,7 @@ def check_labels(network: CutNetwork, pictures: Pictures) -> dict[str, Any]:
 
     activations = {name: activate(network, values) for name, values in pictures.items()}
     gaps: list[float] = []
-    orders = published_orders(network, activations[CLEAN_VALID])
+    orders = published_orders(activations[CLEAN_VALID])
     pictures_in_all = sum(map(len, activations.values()))
     for order in orders.values():
         for values in activations.values():

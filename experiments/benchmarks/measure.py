@@ -14,9 +14,10 @@ from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.picture_set import CHUNK
 from backdoor.pictures.test_bed import CLEAN_TEST, CLEAN_VALID
 from backdoor.pruning.any_walk import linear_tail, walk_network
+from backdoor.pruning.evidence import Evidence
 from backdoor.pruning.fast_walk import LinearTail, linear_walk
-from backdoor.pruning.orders import rank_channels
-from backdoor.pruning.scores import Evidence
+from backdoor.pruning.orders import by_score
+from backdoor.pruning.scores import SCORES
 from backdoor.pruning.stop import channels_to_remove
 from backdoor.reporting.published import PUBLISHED
 
@@ -42,7 +43,7 @@ def measure(network: CutNetwork, pictures: Pictures) -> Seconds:
     head, activations = timed(
         lambda: {name: activate(network, values) for name, values in pictures.items()}
     )
-    rank, orders = timed(lambda: published_orders(network, activations[CLEAN_VALID]))
+    rank, orders = timed(lambda: published_orders(activations[CLEAN_VALID]))
 
     def seconds_of_walk(order: Order) -> float:
         return timed(lambda: [walk_network(network, a, order) for a in activations.values()])[0]
@@ -64,11 +65,10 @@ def median_of(repeats: list[Seconds]) -> Seconds:
     return {stage: statistics.median(repeat[stage] for repeat in repeats) for stage in repeats[0]}
 
 
-def published_orders(network: CutNetwork, activations: NDArray[np.float32]) -> dict[str, Order]:
+def published_orders(activations: NDArray[np.float32]) -> dict[str, Order]:
     """Return the orders of the published tables, by name, from clean validation activations."""
-    labels, rng = np.zeros(len(activations), np.int64), np.random.default_rng(0)
-    evidence = Evidence(network, activations, labels, rng)
-    return {name: rank_channels(name, evidence, lambda: activations) for name in PUBLISHED}
+    evidence = Evidence.of_activations(activations)
+    return {name: by_score(SCORES[name](evidence)) for name in PUBLISHED}
 
 
 def activate(network: CutNetwork, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -118,7 +118,7 @@ def measure_growth(
     """
     many = np.resize(pictures, (min(16384, 8 * len(pictures)), *pictures.shape[1:]))
     activations = activate(network, many)
-    order = next(iter(published_orders(network, activations).values()))
+    order = next(iter(published_orders(activations).values()))
     tail = linear_tail(network.tail)
     assert tail is not None, "the benchmark's network is of a known kind"
 

@@ -30,6 +30,7 @@ def looked_at(typed: Sequence[str], command: str, sweeps: bool) -> list[str]:
         raise SystemExit(0)
     multirun = sweeps and any(word in MULTIRUN for word in typed)
     rest = [word for word in typed if word not in MULTIRUN] if multirun else list(typed)
+    rest = [_as_list(word) for word in rest]
     for number, word in enumerate(rest):
         before = rest[number - 1] if number else ""
         is_of_an_option = before.startswith("-") and "=" not in word  # --cfg job
@@ -45,6 +46,12 @@ def _gives_files(words: Sequence[str]) -> bool:
     keys = {word.lstrip("+").partition("=")[0] for word in words}
     given = "dataset.clean" in keys or {"dataset.clean_valid", "dataset.clean_test"} <= keys
     return given and "dataset" not in keys
+
+
+def _as_list(word: str) -> str:
+    """Return export=tflite,onnx as the list that it is, not as values to sweep."""
+    key, _, value = word.partition("=")
+    return f"{key}=[{value}]" if key == "export" and value and value[0] not in "[\"'" else word
 
 
 def command_line(name: str) -> str:

@@ -11,15 +11,17 @@ from backdoor.cache import Cache
 from backdoor.detection import Outcome, detect
 from backdoor.networks.checks import check_pictures
 from backdoor.networks.cut import CutNetwork, cut_network
-from backdoor.networks.goodnet import build_goodnet, saved_and_loaded
+from backdoor.networks.exports import export
+from backdoor.networks.goodnet import CHECKED, build_goodnet, saved_and_loaded
 from backdoor.networks.model_files import load_badnet
 from backdoor.networks.scaling import find_scale, sample_of
 from backdoor.networks.where import PLAIN
-from backdoor.pictures.picture_set import read_stored
+from backdoor.pictures.picture_set import evenly, read_pictures, read_stored
 from backdoor.pictures.scale import AUTO, scale_named
 from backdoor.pictures.test_bed import TestBed
 from backdoor.progress import Stopwatch
 from backdoor.pruning.orders import described
+from backdoor.repairing import Repaired, repair
 from backdoor.reporting.figures import Panel, draw_curves, draw_samples
 from backdoor.samples import sample_pictures
 from backdoor.tracking import record
@@ -48,7 +50,17 @@ def detect_and_record(
         log.info("cut at %s, %s", network.layer, network.why)
     with stage("data"):
         bed = _in_scale(open_bed(settings, network.picture_shape), network, settings)
-    outcome = detect(network, bed, settings.order, [threshold], settings.seed, cache)
+    outcome = detect(
+        network,
+        bed,
+        settings.order,
+        [threshold],
+        settings.seed,
+        cache,
+        stop=settings.stop,
+        rank_at=settings.rank_at,
+        suspect=settings.given_suspect,
+    )
     curves = outcome.curves()
     rng = np.random.default_rng(settings.seed)
     with stage("goodnet"):
@@ -59,16 +71,31 @@ def detect_and_record(
         ]
         record.log_goodnet(saved_and_loaded(goodnet, file, answers, rng))
         file.unlink()
+    with stage("repair"):
+        repaired = repair(outcome, threshold, settings.repair, settings.seed)
+        _save(repaired, bed, settings, folder, rng)
     with stage("tracking"):
-        record.log_outcome(run_id, outcome, threshold, curves)
+        record.log_outcome(run_id, outcome, threshold, curves, repaired.metrics())
     with stage("artifacts"):
         samples = sample_pictures(outcome, threshold, rng)
         figures = {
             record.CURVES_PICTURE: draw_curves([_panel(outcome, curves, settings)], "GoodNet"),
             record.SAMPLES_PICTURE: draw_samples(samples, network.classes, bed.clean_test.names),
         }
-        record.log_artifacts(outcome, threshold, curves, samples, figures, folder)
+        record.log_artifacts(outcome, threshold, curves, samples, figures, repaired.labels, folder)
     return dict(Counter(stage.seconds) + Counter(outcome.seconds))
+
+
+def _save(
+    repaired: Repaired, bed: TestBed, settings: Settings, folder: Path, rng: np.random.Generator
+) -> None:
+    """Leave the repaired network and its exports in the folder, tried."""
+    answers = [(pictures, repaired.answers[name]) for name, pictures in bed.tests.items()]
+    file = folder / record.REPAIRED_FILE
+    loaded = saved_and_loaded(repaired.model, file, answers, rng)
+    some = read_pictures(bed.clean_test, evenly(bed.clean_test, CHECKED))
+    for kind in settings.export:
+        export(loaded, kind, file.with_suffix(f".{kind}"), some)
 
 
 @functools.lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from backdoor.errors import UserError
 from backdoor.pictures.readers import files_behind, open_pictures
 from backdoor.pictures.readers.wanted import Wanted
 from backdoor.pictures.scale import divided_by
-from backdoor.pictures.split import split_by_class
+from backdoor.pictures.split import some_of, split_by_class
 from backdoor.pictures.test_bed import (
     CLEAN_TEST,
     CLEAN_VALID,
@@ -70,6 +70,8 @@ def open_bed(settings: Settings, shape: tuple[int | None, ...] | None = None) ->
     if data.clean:
         halves = split_by_class(sets[CLEAN_VALID], data.test_share, settings.seed)
         sets |= dict(zip((CLEAN_VALID, CLEAN_TEST), halves, strict=True))
+    if settings.valid_pictures is not None:
+        sets[CLEAN_VALID] = some_of(sets[CLEAN_VALID], settings.valid_pictures, settings.seed)
     poisoned = None
     if POISONED_TEST in sets:
         poisoned = Poisoned(sets[POISONED_VALID], sets[POISONED_TEST], data.target)

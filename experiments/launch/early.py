@@ -1,22 +1,24 @@
 """Mistakes that can be seen before MLflow and TensorFlow are started, which takes seconds."""
 
+import importlib.util
 import json
 import logging
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from backdoor.errors import UserError
 from backdoor.networks.archives import architecture_of
 from backdoor.pruning.orders import check_order
-from backdoor.pruning.stop import check_threshold
+from backdoor.pruning.stop import check_stop, check_threshold
 from experiments.launch.data import badnet_path
 from experiments.launch.settings import Settings
 
 log = logging.getLogger(__name__)
 
 SMALL = 1  # percentage points: who writes 0.02 may mean 2 of a hundred
+PACKAGES = {"tflite": (), "onnx": ("tf2onnx", "onnxruntime")}  # that exports need
 DAMAGED = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, json.JSONDecodeError)
 
 
@@ -27,6 +29,8 @@ def check_early(settings: Settings) -> None:
         UserError: The message says what is wrong.
     """
     check_order(settings.order)
+    check_stop(settings.stop)
+    _check_packages(settings.export)
     points = check_threshold(settings.threshold)
     if points < SMALL:
         log.warning(
@@ -46,6 +50,16 @@ def check_early(settings: Settings) -> None:
     path = badnet_path(settings)
     if drawn is None or drawn not in path.parents or path.exists():
         _check_network(path, settings)
+
+
+def _check_packages(exports: Sequence[str]) -> None:
+    for kind in exports:
+        missing = [name for name in PACKAGES[kind] if not importlib.util.find_spec(name)]
+        if missing:
+            raise UserError(
+                f"export: expected {', '.join(missing)} to be installed for {kind}, found it not; "
+                f"pip install '.[export]' brings it"
+            )
 
 
 def _check_network(path: Path, settings: Settings) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from backdoor.attacks.drawn_set import Drawing
 from backdoor.device import check_device
 from backdoor.errors import UserError
-from backdoor.pictures.scale import CHOICES
+from backdoor.pictures.scale import AUTO, CHOICES
 from backdoor.pictures.test_bed import (
     CLEAN_TEST,
     CLEAN_VALID,
@@ -111,6 +111,12 @@ class Settings:
 
     order: str
     threshold: Any
+    stop: str
+    rank_at: Literal["pool", "conv"]
+    suspect: Any
+    repair: Literal["prune", "slim", "finetune", "finetune_only"]
+    export: list[Literal["tflite", "onnx"]]
+    valid_pictures: int | None
     layer: str
     device: str
     threads: int | None
@@ -132,6 +138,17 @@ class Settings:
             )
         if self.seed < 0:
             raise UserError(f"seed: expected a whole number of at least 0, got {self.seed}")
+        is_class = isinstance(self.suspect, int) and self.suspect >= 0
+        if self.suspect != AUTO and not is_class:
+            raise UserError(f"suspect: expected auto or a class, got {self.suspect!r}")
+        if self.valid_pictures is not None and self.valid_pictures < 1:
+            raise UserError(
+                f"valid_pictures: expected at least 1, or null for all, got {self.valid_pictures}"
+            )
+
+    @property
+    def given_suspect(self) -> int | None:
+        return None if self.suspect == AUTO else int(self.suspect)
 
     @property
     def name(self) -> str:
@@ -155,7 +172,9 @@ def settings_of(config: DictConfig) -> Settings:
         if "error" in first.get("ctx", {}):  # raised by the class itself, which names the key
             raise first["ctx"]["error"] from error
         key = ".".join(map(str, first["loc"]))
-        wanted = first["msg"].removeprefix("Input should be ").split(",")[0]
+        wanted = first["msg"].removeprefix("Input should be ")
+        if "expected" not in first.get("ctx", {}):  # of a choice, all that there are
+            wanted = wanted.split(",")[0]
         raise UserError(f"{key}: expected {wanted}, got {first['input']!r}") from error
 
 
