@@ -46,14 +46,16 @@ def saved_and_loaded(
     """
     model.save(path)
     loaded = keras.models.load_model(path)
+    shown, expected = [], []
     for pictures, labels in answers:
         sample = rng.choice(len(pictures), min(CHECKED, len(pictures)), replace=False)
-        shown = read_pictures(pictures, sample)
-        answered = np.asarray(loaded(shown, training=False)).argmax(axis=1)
-        differing = int((answered != labels[sample]).sum())
-        if differing:
-            raise RuntimeError(
-                f"the saved {model.name}: expected its tracked labels on {len(sample)} pictures of "
-                f"{pictures.path}, got others on {differing}"
-            )
+        shown.append(read_pictures(pictures, sample))
+        expected.append(labels[sample])
+    answered = np.asarray(loaded(np.concatenate(shown), training=False)).argmax(axis=1)
+    differing = int((answered != np.concatenate(expected)).sum())
+    if differing:
+        raise RuntimeError(
+            f"the saved {model.name}: expected its tracked labels on {len(answered)} pictures of "
+            f"the test sets, got others on {differing}"
+        )
     return loaded

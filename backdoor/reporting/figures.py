@@ -4,15 +4,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from backdoor.evaluation import interval
 from backdoor.samples import UNKNOWN, Samples
 
-PANELS_A_ROW = 2
+PANELS_A_ROW, MANY_A_ROW = 2, 4
+MOST_LOST = 40  # points of accuracy: what costs more is no defence
 LONGEST_NAME = 14  # letters above a picture
 MOST_NAMED = 40  # classes whose names fit below an axis
+CAPTION, GAP = 0.6, 0.06  # above and between pictures, in their widths
+LINES = ("-", "--", "-.", ":")
 ACCURACY, ATTACK = "#2166ac", "#b2182b"  # told apart by the colour-blind, and in grey
 
 
@@ -21,13 +27,18 @@ class Panel:
     """One order's curves over k = 0..C, as fractions, and where each threshold stops.
 
     Attributes:
-        attack_success_rate: None without poisoned pictures.
+        attack_success_rate, detection_rate: None without poisoned pictures.
+        clean, poisoned: How many pictures the rates are of; 0 draws no interval.
     """
 
-    title: str
+    order: str
     accuracy: Sequence[float]
     attack_success_rate: Sequence[float] | None
     stops: Mapping[float, int]
+    clean: int = 0
+    poisoned: int = 0
+    false_alarm_rate: Sequence[float] | None = None
+    detection_rate: Sequence[float] | None = None
 
 
 def draw_samples(samples: Samples, classes: int, names: Sequence[str] | None = None) -> Figure:
@@ -40,30 +51,26 @@ def draw_samples(samples: Samples, classes: int, names: Sequence[str] | None = N
     if samples.poisoned.any():
         rows["with trigger"] = np.flatnonzero(samples.poisoned)
     columns = max(len(indices) for indices in rows.values())
-    figure = Figure(figsize=(1.55 * columns + 0.9, 2.7 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for row, (name, indices) in zip(axes, rows.items(), strict=True):
-        for axis in row:
-            axis.axis("off")
-        for axis, index in zip(row, indices, strict=False):
-            axis.imshow(samples.pictures[index].squeeze(), cmap="gray")
-            axis.set_title(_caption(samples, int(index), classes, names), fontsize=9, loc="left")
-        row[0].text(
-            -0.12,
-            0.5,
-            name,
-            transform=row[0].transAxes,
-            rotation=90,
-            va="center",
-            ha="right",
-            fontsize=11,
-        )
+    height, width = samples.pictures.shape[1] / samples.pictures.shape[2], 1.0
+    figure = Figure(figsize=(1.6 * columns + 0.5, 1.6 * (height + CAPTION) * len(rows)))
+    axis = figure.add_axes((0, 0, 1, 1))  # all on one axis, since each costs time
+    for row, (name, indices) in enumerate(rows.items()):
+        bottom = -(row + 1) * (height + CAPTION)
+        axis.text(-0.05, bottom + height / 2, name, rotation=90, va="center", ha="right", size=10)
+        for column, index in enumerate(indices):
+            left = column * (width + GAP)
+            extent = (left, left + width, bottom, bottom + height)
+            axis.imshow(samples.pictures[index].squeeze(), cmap="gray", extent=extent)
+            caption = _caption(samples, int(index), classes, names)
+            axis.text(left, bottom + height + GAP / 2, caption, size=9, va="bottom")
+    axis.set(xlim=(-0.3, columns * (width + GAP)), ylim=(-len(rows) * (height + CAPTION), 0))
+    axis.axis("off")
     return figure
 
 
 def draw_curves(panels: Sequence[Panel], network: str) -> Figure:
     """Draw accuracy and attack success rate against channels removed, one panel an order."""
-    columns = min(len(panels), PANELS_A_ROW)
+    columns = min(len(panels), PANELS_A_ROW if len(panels) <= PANELS_A_ROW**2 else MANY_A_ROW)
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(6 * columns, 4.2 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
@@ -71,6 +78,7 @@ def draw_curves(panels: Sequence[Panel], network: str) -> Figure:
         axis.axis("off")
     for axis, panel in zip(axes.ravel(), panels, strict=False):
         axis.plot(100 * np.asarray(panel.accuracy), color=ACCURACY, label="accuracy")
+        _band(axis, panel.accuracy, panel.clean, ACCURACY)
         if panel.attack_success_rate is not None:
             axis.plot(
                 100 * np.asarray(panel.attack_success_rate),
@@ -78,6 +86,7 @@ def draw_curves(panels: Sequence[Panel], network: str) -> Figure:
                 linestyle="--",
                 label="attack success rate",
             )
+            _band(axis, panel.attack_success_rate, panel.poisoned, ATTACK)
         axis.set_title(_title_and_stops(axis, panel), fontsize=10)
         axis.set(xlabel="channels removed", ylim=(-3, 103), yticks=range(0, 101, 20))
         axis.grid(alpha=0.3)
@@ -85,6 +94,39 @@ def draw_curves(panels: Sequence[Panel], network: str) -> Figure:
         row[0].set_ylabel(f"{network} on the test sets, %")
     attacked = any(panel.attack_success_rate for panel in panels)
     axes.ravel()[len(panels) - 1].legend(loc="center right" if attacked else "best")
+    return figure
+
+
+def draw_pareto(panels: Sequence[Panel]) -> Figure:
+    """Draw the GoodNet's accuracy lost against its attack success rate, one line an order."""
+    figure, axis = _one_line_an_order()
+    for number, panel in enumerate(panels):
+        if panel.attack_success_rate is not None:
+            lost = 100 * (panel.accuracy[0] - np.asarray(panel.accuracy))
+            _line(axis, lost, 100 * np.asarray(panel.attack_success_rate), panel, number)
+    axis.set(
+        xlabel="accuracy lost on the clean test set, points; marks: the thresholds",
+        ylabel="attack success rate, %",
+        xlim=(-1, MOST_LOST),
+        ylim=(-3, 103),
+    )
+    return figure
+
+
+def draw_detection(panels: Sequence[Panel]) -> Figure:
+    """Draw the GoodNet's detection rate against its false alarm rate, one line an order."""
+    figure, axis = _one_line_an_order()
+    axis.plot([0, 100], [0, 100], color="0.8", linewidth=1, label="guessing")
+    for number, panel in enumerate(panels):
+        if panel.detection_rate is not None and panel.false_alarm_rate is not None:
+            alarms, detected = panel.false_alarm_rate, panel.detection_rate
+            _line(axis, 100 * np.asarray(alarms), 100 * np.asarray(detected), panel, number)
+    axis.set(
+        xlabel="false alarms, % of the clean test set; marks: the thresholds",
+        ylabel="detected, % of the poisoned test set",
+        xlim=(-1, MOST_LOST),
+        ylim=(-3, 103),
+    )
     return figure
 
 
@@ -123,6 +165,32 @@ def draw_benchmark(
     return figure
 
 
+def _band(axis: Axes, rates: Sequence[float], pictures: int, colour: str) -> None:
+    """Draw the interval of each rate of so many pictures."""
+    if pictures:
+        ends = [interval(round(rate * pictures), pictures) for rate in rates]
+        low, high = 100 * np.array(ends).T
+        axis.fill_between(range(len(rates)), low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _one_line_an_order() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(9, 5.5))
+    axis = figure.add_axes((0.08, 0.11, 0.6, 0.85))
+    axis.grid(alpha=0.3)
+    return figure, axis
+
+
+def _line(
+    axis: Axes, x: NDArray[np.float64], y: NDArray[np.float64], panel: Panel, number: int
+) -> None:
+    colour = matplotlib.colormaps["tab20"](number % 20)
+    style = LINES[number % len(LINES)]
+    axis.plot(x, y, style, color=colour, linewidth=1.4, label=panel.order)
+    stops = sorted(panel.stops.values())
+    axis.plot(x[stops], y[stops], "o", color=colour, markersize=5)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False)
+
+
 def _caption(samples: Samples, index: int, classes: int, names: Sequence[str] | None) -> str:
     def called(label: int) -> str:
         if label in (UNKNOWN, classes):
@@ -131,7 +199,8 @@ def _caption(samples: Samples, index: int, classes: int, names: Sequence[str] | 
 
     truth, goodnet = called(int(samples.truth[index])), called(int(samples.goodnet[index]))
     badnet, pruned = called(int(samples.badnet[index])), called(int(samples.pruned[index]))
-    return f"class {truth}\nB {badnet}, B' {pruned}\nG {goodnet}"
+    between = "\n" if names else ", "  # names are long
+    return f"class {truth}\nB {badnet}{between}B' {pruned}\nG {goodnet}"
 
 
 def _short(name: str) -> str:
@@ -149,4 +218,4 @@ def _title_and_stops(axis: Axes, panel: Panel) -> str:
         for curve in filter(None, (panel.accuracy, panel.attack_success_rate)):
             axis.plot([k], [100 * curve[k]], "o", color="0.2", markersize=4)
     stops = "; ".join(f"k = {k} at {', '.join(points)} %" for k, points in sorted(by_k.items()))
-    return f"{panel.title}\nstops: {stops}"
+    return f"order {panel.order}\nstops: {stops}"

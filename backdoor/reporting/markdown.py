@@ -7,7 +7,14 @@ from backdoor.reporting.report import Report, ReportFigure, Section
 from backdoor.reporting.tables import FORMATS, Table
 
 REPORT_FILE = "report.md"
-OWN_FILES = ("table[0-9]*.*", "figure[12]*.*", "class_distribution*.*", REPORT_FILE)
+OWN_FILES = (
+    "table[0-9]*.*",
+    "orders*.*",
+    "seeds*.*",
+    "figure[1-4]*.*",
+    "class_distribution*.*",
+    REPORT_FILE,
+)
 FIGURE_FORMATS = ("png", "svg")
 
 
@@ -16,17 +23,19 @@ def as_markdown(report: Report, figures: bool = True) -> str:
     paragraphs = [f"# {report.title}\n"]
     for number, section in enumerate(report.sections, start=1):
         paragraphs += _section(section, suffix_of(report, number), figures)
+    for table in report.tables:
+        paragraphs += _table(table)
     return "\n".join([*paragraphs, *(f"{note}\n" for note in report.notes)])
 
 
 def write_files(report: Report, folder: Path) -> None:
     """Write the report, each table and each figure into an empty folder."""
+    for table in report.tables:
+        _write_table(table, folder, "")
     for number, section in enumerate(report.sections, start=1):
         suffix = suffix_of(report, number)
         for table in section.tables:
-            for style, render in FORMATS.items():
-                path = folder / f"table{table.number}{suffix}.{style}"
-                path.write_text(render(table.lines))
+            _write_table(table, folder, suffix)
         for entry in section.figures:
             if entry.figure is not None:
                 for kind in FIGURE_FORMATS:
@@ -59,9 +68,14 @@ def _section(section: Section, suffix: str, figures: bool) -> list[str]:
     ]
 
 
+def _write_table(table: Table, folder: Path, suffix: str) -> None:
+    for style, render in FORMATS.items():
+        (folder / f"{table.name}{suffix}.{style}").write_text(render(table.lines))
+
+
 def _table(table: Table) -> list[str]:
     missing = [f"Missing: {', '.join(table.missing)}.\n"] if table.missing else []
-    return [f"### Table {table.number}: {table.title}\n", FORMATS["md"](table.lines), *missing]
+    return [f"### {table.title}\n", FORMATS["md"](table.lines), *missing]
 
 
 def _figure(entry: ReportFigure, suffix: str) -> str:

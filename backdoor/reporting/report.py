@@ -9,21 +9,41 @@ from matplotlib.figure import Figure
 from mlflow.exceptions import MlflowException
 
 from backdoor.errors import UserError
-from backdoor.pictures.test_bed import POISONED_TEST
+from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST
 from backdoor.pruning.orders import described, orders
 from backdoor.reporting import published
 from backdoor.reporting.combinations import Combination, combinations
+from backdoor.reporting.comparison import comparison_table, usual_order
 from backdoor.reporting.figures import (
     Panel,
     draw_class_distribution,
     draw_curves,
+    draw_detection,
+    draw_pareto,
     draw_samples,
 )
 from backdoor.reporting.row import Row, row_of
+from backdoor.reporting.seeds import seeds_table
 from backdoor.reporting.tables import Table, order_table
-from backdoor.tracking.record import REMOVED, RUNS, TEST_CURVES, is_complete
+from backdoor.tracking.record import (
+    DETECTION_CURVES,
+    REMOVED,
+    RUNS,
+    TEST_CURVES,
+    is_complete,
+)
 from backdoor.tracking.store import Store
 from backdoor.tracking.sweeps import newest_sweep, runs_of
+
+FEW = 2  # orders, each of which has a table of its own
+COMPARED = (
+    f"p: McNemar's exact test against {usual_order()} on the same pictures, not corrected for how "
+    f"many orders are compared. In brackets: Wilson's 95 % interval.",
+    "best: the largest DER (defence effectiveness rating, of 1) of the defences, and of the "
+    "oracles, at its threshold. Oracles see poisoned pictures: a bound, no defence.",
+    "AUROC: how well the first k at which a picture's label changes tells poisoned from clean; "
+    "under 0.5, poisoned pictures change later.",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +72,16 @@ class Section:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What is shown of a sweep."""
+    """What is shown of a sweep.
+
+    Attributes:
+        tables: Over all sections.
+    """
 
     sweep: str
     title: str
     sections: Sequence[Section]
+    tables: Sequence[Table]
     notes: Sequence[str]
 
 
@@ -88,23 +113,33 @@ def build_report(
     sections = [_section(combination, explain) for combination in combined]
     never = int(parent.data.tags.get(RUNS, len(runs))) - len(runs)
     notes = [f"{never} runs of the sweep were never started."] if never > 0 else []
-    return Report(name, f"Sweep {parent.info.run_name}", sections, notes)
+    over_seeds = seeds_table(combined)
+    tables = [over_seeds] if over_seeds else []
+    return Report(name, f"Sweep {parent.info.run_name}", sections, tables, notes)
 
 
 def _section(combination: Combination, explain: Callable[[Exception], str]) -> Section:
     records = combination.records.values()
     compare = published.applies(records)
     poisoned = not records or any(record.size_of(POISONED_TEST) for record in records)
+    many = len(combination.orders) > FEW
     tables = [
         order_table(number, order, rows_of(combination, order), compare, poisoned)
         for number, order in enumerate(_numbered(combination), start=1)
-        if order in combination.orders
+        if order in combination.orders and not (many and order not in published.PUBLISHED)
     ]
     notes = [
         f"{run.info.run_name}: {run.info.run_id} was superseded by a newer run."
         for run in combination.superseded
     ]
     notes += _check(combination, explain)
+    if many and combination.records:
+        try:
+            compared = comparison_table(combination.records, combination.missing, poisoned)
+            tables.insert(0, compared)
+            notes += COMPARED
+        except (OSError, MlflowException) as error:
+            notes.append(f"Orders compared: missing, {explain(error)}")
     figures = _figures(combination, explain) if combination.records else []
     return Section(combination.title, tables, notes, figures)
 
@@ -161,6 +196,17 @@ def _figures(combination: Combination, explain: Callable[[Exception], str]) -> l
             lambda: draw_class_distribution(record.class_counts(), record.class_names()),
         ),
     }
+    if poisoned and len(combination.orders) > FEW:
+        drawings |= {
+            "figure3": (
+                "Figure 3: accuracy lost against attack success rate, every k of every order",
+                lambda: draw_pareto(_panels(combination)),
+            ),
+            "figure4": (
+                "Figure 4: detection against false alarms, every k of every order",
+                lambda: draw_detection(_panels(combination)),
+            ),
+        }
     figures = []
     for name, (title, draw) in drawings.items():
         try:
@@ -177,7 +223,19 @@ def _panels(combination: Combination) -> list[Panel]:
         stops = {cell[1]: r for cell, r in combination.records.items() if cell[0] == order}
         if stops:
             record = next(iter(stops.values()))
-            accuracy, attack = (record.curve(name) for name in TEST_CURVES)
+            curves = (record.curve(name) for name in (*TEST_CURVES, *DETECTION_CURVES))
+            accuracy, attack, alarms, detection = (curve or None for curve in curves)
             removed = {threshold: stop.count(REMOVED) for threshold, stop in stops.items()}
-            panels.append(Panel(f"order {described(order)}", accuracy, attack or None, removed))
+            panels.append(
+                Panel(
+                    described(order),
+                    accuracy or [],
+                    attack,
+                    removed,
+                    record.size_of(CLEAN_TEST),
+                    record.size_of(POISONED_TEST),
+                    alarms,
+                    detection,
+                )
+            )
     return panels

@@ -1,7 +1,9 @@
 """One run as a line of a table."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from backdoor.evaluation import HIGH, LOW
 from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST
 from backdoor.tracking.record import (
     ACCURACY,
@@ -21,6 +23,7 @@ class Row:
     Attributes:
         attack_success_rate, detection_rate, poisoned: None without poisoned pictures.
         clean, poisoned: How many pictures the test sets have.
+        metrics: All that was measured, by MLflow's names.
     """
 
     order: str
@@ -34,6 +37,7 @@ class Row:
     clean: int = 0
     poisoned: int | None = None
     run: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def row_of(record: Record) -> Row:
@@ -51,9 +55,17 @@ def row_of(record: Record) -> Row:
         clean=record.size_of(CLEAN_TEST),
         poisoned=record.size_of(POISONED_TEST) or None,
         run=record.run.info.run_id,
+        metrics=metrics,
     )
 
 
 def percent(rate: float | None, digits: int) -> str:
     """Return a rate in per cent; nothing where it was not measured."""
     return "" if rate is None else f"{100 * rate:.{digits}f}"
+
+
+def percent_interval(metrics: Mapping[str, float], name: str) -> str:
+    """Return the ends of a rate's interval in per cent; nothing where there is none."""
+    if name + LOW not in metrics:
+        return ""
+    return f"{100 * metrics[name + LOW]:.1f} to {100 * metrics[name + HIGH]:.1f}"

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,25 +10,37 @@ from tabulate import tabulate
 
 from backdoor.pruning.orders import described
 from backdoor.reporting.published import PUBLISHED_CHANNELS, agreement, published_line
-from backdoor.reporting.row import Row, percent
+from backdoor.reporting.row import Row, percent, percent_interval
+from backdoor.tracking.record import ACCURACY, ATTACK, DETECTION, FALSE_ALARMS
 
 Line = Mapping[str, str]  # cells by column
-POISONED_COLUMNS = ("ASR %", "detected %", "published ASR %", "difference of ASR")
+INTERVAL = "{}, 95 %"  # column of the interval of a rate
+POISONED_COLUMNS = (
+    "ASR %",
+    INTERVAL.format("ASR"),
+    "detected %",
+    INTERVAL.format("detected"),
+    "published ASR %",
+    "difference of ASR",
+)
 RUN_COLUMN = "run"
+KIND, DEFENCE, ORACLE = "kind", "defence", "oracle"  # column of a comparison, and what is in it
 
 
 @dataclass(frozen=True)
 class Table:
-    """The lines of one order, cell by cell.
+    """The lines of one order, or of many orders, cell by cell.
 
     Attributes:
+        name: Of its files, without suffix.
+        title: With the table's number, where it has one.
         missing: Names of runs that were asked for and are not complete.
     """
 
-    number: int
+    name: str
     title: str
     lines: Sequence[Line]
-    missing: Sequence[str]
+    missing: Sequence[str] = ()
 
 
 def order_table(
@@ -45,7 +58,7 @@ def order_table(
     lines = [{key: cell for key, cell in line.items() if key not in dropped} for line in lines]
     missing = [f"{order}-{row.threshold:g}" for row in rows if not row.run]
     title = f"the GoodNet on the test sets, channels removed in order {described(order)}"
-    return Table(number, title, lines, missing)
+    return Table(f"table{number}", f"Table {number}: {title}", lines, missing)
 
 
 def as_csv(lines: Sequence[Line]) -> str:
@@ -59,9 +72,21 @@ def as_csv(lines: Sequence[Line]) -> str:
 
 def _tabulated(style: str) -> Callable[[Sequence[Line]], str]:
     def render(lines: Sequence[Line]) -> str:
-        return str(tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True)) + "\n"
+        text = str(tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True))
+        return "\n".join(_ruled(text.splitlines(), lines, style)) + "\n"
 
     return render
+
+
+def _ruled(text: list[str], lines: Sequence[Line], style: str) -> list[str]:
+    """Return a table's text with a line above each block of oracles, which are no defences."""
+    kinds = [line.get(KIND, "") for line in lines]
+    starts = [n for n in range(1, len(kinds)) if kinds[n - 1 : n + 1] == [DEFENCE, ORACLE]]
+    first, rule = (4, "\\midrule") if style == "latex_booktabs" else (2, "")
+    for number in reversed(starts):
+        blank = re.sub(r"[^|]", "-", text[first + number]) if style == "github" else rule
+        text.insert(first + number, blank)
+    return text
 
 
 FORMATS: dict[str, Callable[[Sequence[Line]], str]] = {
@@ -76,10 +101,14 @@ def _cells(row: Row) -> dict[str, str]:
     cells = {
         "threshold": f"{row.threshold:g} %",
         "accuracy %": percent(row.accuracy, 4),
+        INTERVAL.format("accuracy"): percent_interval(row.metrics, ACCURACY),
         "ASR %": percent(row.attack_success_rate, 4),
+        INTERVAL.format("ASR"): percent_interval(row.metrics, ATTACK),
         "channels": f"{row.removed}/{row.channels}",
         "detected %": percent(row.detection_rate, 2),
+        INTERVAL.format("detected"): percent_interval(row.metrics, DETECTION),
         "false alarms %": percent(row.false_alarm_rate, 2),
+        INTERVAL.format("false alarms"): percent_interval(row.metrics, FALSE_ALARMS),
         RUN_COLUMN: row.run,
     }
     if not row.run:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,8 @@ CURVE, SECONDS = "curve/", "seconds/"
 WHOLE, ORDER_SECONDS = f"{SECONDS}total", f"{SECONDS}order"
 TEST_CURVES = ("test_goodnet_accuracy", "test_goodnet_attack_success_rate")
 DETECTION_CURVES = ("test_false_alarm_rate", "test_detection_rate")
-DER = "goodnet_der"
+DER, FLIP_DEPTH = "goodnet_der", "flip_depth_auroc"
+DETECTION_AT = "detection_rate_at_5_false_alarms"
 
 # Artifacts
 MODEL = "goodnet"
@@ -180,7 +182,7 @@ def log_artifacts(
         for k, values in enumerate(zip(*curves.values(), strict=True)):
             rows.writerow([k, outcome.order[k - 1] if k else "", *values])
     for name, figure in figures.items():
-        figure.savefig(folder / name, dpi=130)
+        figure.savefig(folder / name, dpi=100)
     mlflow.set_tag(REPAIRED, sha256(folder / REPAIRED_FILE))
     mlflow.log_artifacts(str(folder))
 
@@ -266,6 +268,11 @@ class Record:
                 break
         return [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
 
+    @cached_property
+    def labels(self) -> dict[str, NDArray[np.int64]]:
+        """What networks say of the test sets, and the truth; lost as `samples` says."""
+        return self._arrays(LABELS_FILE)
+
     def samples(self) -> Samples:
         """Return the sample pictures; an OSError or MlflowException says that they are lost."""
         return Samples(**self._arrays(SAMPLES_FILE))
@@ -294,7 +301,7 @@ class Record:
         self._check(TOTAL, self.count(TOTAL), len(channels["order"]))
         self._check(REMOVED, self.count(REMOVED), len(removed))
         self._check("channels", channels["order"][: len(removed)], removed)
-        labels = self._arrays(LABELS_FILE)
+        labels = self.labels
         for name in (CLEAN_TEST, POISONED_TEST):
             pictures = len(labels.get(f"{name}_badnet", ()))
             self._check(f"pictures of {name}", self.size_of(name), pictures)

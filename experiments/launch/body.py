@@ -18,7 +18,7 @@ from backdoor.networks.scaling import find_scale, sample_of
 from backdoor.networks.where import PLAIN
 from backdoor.pictures.picture_set import evenly, read_pictures, read_stored
 from backdoor.pictures.scale import AUTO, scale_named
-from backdoor.pictures.test_bed import TestBed
+from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST, TestBed
 from backdoor.progress import Stopwatch
 from backdoor.pruning.orders import described
 from backdoor.repairing import Repaired, repair
@@ -122,5 +122,12 @@ def _panel(outcome: Outcome, curves: record.Curves, settings: Settings) -> Panel
     points = {name: curve.tolist() for name, curve in curves.items()}
     accuracy, attack = record.TEST_CURVES
     stops = {float(settings.threshold): outcome.stops[settings.threshold]}
-    title = f"order {described(settings.order)}"
-    return Panel(title, points[accuracy], points.get(attack), stops)
+    sizes = {name: len(pictures) for name, pictures in outcome.bed.tests.items()}
+    return Panel(
+        described(settings.order),
+        points[accuracy],
+        points.get(attack),
+        stops,
+        sizes[CLEAN_TEST],
+        sizes.get(POISONED_TEST, 0),
+    )
