@@ -17,7 +17,7 @@ from keras import layers  # noqa: E402
 from backdoor.pictures.readers import open_pictures  # noqa: E402
 from backdoor.pictures.test_bed import Poisoned, TestBed  # noqa: E402
 from backdoor.pruning.orders import rank_channels  # noqa: E402
-from backdoor.pruning.scores import Evidence  # noqa: E402
+from backdoor.pruning.evidence import Evidence, PoisonedEvidence  # noqa: E402
 
 # absl closes its stream when Hydra sets logging up: let that not be the one that pytest captures.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
@@ -142,9 +142,8 @@ def file_with(path: Path, **datasets: np.ndarray) -> Path:
 
 def ranked(order: str, activations: np.ndarray) -> np.ndarray:
     """The channels in an order that looks at activations alone."""
-    labels = np.zeros(len(activations), int)
-    evidence = Evidence(None, activations, labels, np.random.default_rng(0))
-    return rank_channels(order, evidence, lambda: activations)
+    evidence = Evidence.of_activations(activations)
+    return rank_channels(order, evidence, lambda: PoisonedEvidence(activations, 0))
 
 
 def bed_of(folder: Path, clean: dict, poisoned: dict | None = None, target: int = 0) -> TestBed:

@@ -56,6 +56,11 @@ def described(order: str) -> str:
     return f"{order} (an oracle, which sees poisoned pictures)" if is_oracle(order) else order
 
 
+def labelled(order: str) -> str:
+    """Return the order's name for a legend or a panel, as short as that allows."""
+    return f"{order} (oracle)" if is_oracle(order) else order
+
+
 def rank_channels(
     order: str, evidence: Evidence, poisoned: Callable[[], PoisonedEvidence]
 ) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from backdoor.errors import UserError
 from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST
-from backdoor.pruning.orders import described, orders
+from backdoor.pruning.orders import labelled, orders
 from backdoor.reporting import published
 from backdoor.reporting.combinations import Combination, combinations
 from backdoor.reporting.comparison import comparison_table, usual_order
@@ -219,7 +219,7 @@ def _figures(combination: Combination, explain: Callable[[Exception], str]) -> l
 def _panels(combination: Combination) -> list[Panel]:
     """Return the GoodNet's curves on the test sets, one panel an order that has runs."""
     panels = []
-    for order in combination.orders:
+    for order in filter(combination.orders.__contains__, _numbered(combination)):
         stops = {cell[1]: r for cell, r in combination.records.items() if cell[0] == order}
         if stops:
             record = next(iter(stops.values()))
@@ -228,7 +228,7 @@ def _panels(combination: Combination) -> list[Panel]:
             removed = {threshold: stop.count(REMOVED) for threshold, stop in stops.items()}
             panels.append(
                 Panel(
-                    described(order),
+                    labelled(order),
                     accuracy or [],
                     attack,
                     removed,

@@ -20,7 +20,7 @@ from backdoor.pictures.picture_set import evenly, read_pictures, read_stored
 from backdoor.pictures.scale import AUTO, scale_named
 from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST, TestBed
 from backdoor.progress import Stopwatch
-from backdoor.pruning.orders import described
+from backdoor.pruning.orders import labelled
 from backdoor.repairing import Repaired, repair
 from backdoor.reporting.figures import Panel, draw_curves, draw_samples
 from backdoor.samples import sample_pictures
@@ -124,7 +124,7 @@ def _panel(outcome: Outcome, curves: record.Curves, settings: Settings) -> Panel
     stops = {float(settings.threshold): outcome.stops[settings.threshold]}
     sizes = {name: len(pictures) for name, pictures in outcome.bed.tests.items()}
     return Panel(
-        described(settings.order),
+        labelled(settings.order),
         points[accuracy],
         points.get(attack),
         stops,
