@@ -30,8 +30,8 @@ from backdoor.pictures.test_bed import (
     POISONED_VALID,
     TestBed,
 )
-from backdoor.pruning.kept import POOLING, Kept
-from backdoor.pruning.orders import check_order, suspects
+from backdoor.pruning.kept import POOLING, Kept, Ranking
+from backdoor.pruning.orders import check_order
 from backdoor.pruning.stop import STOPS, check_stop, check_threshold
 
 Threshold = float | str
@@ -45,9 +45,7 @@ class Outcome:
 
     Attributes:
         digests: SHA-256 of each set's file, by name.
-        order: Channels, first to go first, shape (C,).
-        order_seconds: How long it took to find that out when it was computed, without the head.
-        suspect: The class under suspicion, where the order asks for one.
+        ranking: The order of the channels, and what finding it took.
         labels: What the network says of each set at every k, `labels[set]` of shape (C + 1, n).
         stops: Channels removed at each threshold.
         seconds: How long hashing, checks, head, ranking and walk took.
@@ -58,12 +56,15 @@ class Outcome:
     network: CutNetwork
     bed: TestBed
     digests: Mapping[str, str]
-    order: NDArray[np.int64]
-    order_seconds: float
-    suspect: int | None
+    ranking: Ranking
     labels: Mapping[str, Labels]
     stops: Mapping[Threshold, int]
     seconds: Mapping[str, float]
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """Channels, first to go first, shape (C,)."""
+        return self.ranking.channels
 
     def removed(self, threshold: Threshold) -> list[int]:
         """Return the channels that are gone at a threshold."""
@@ -166,26 +167,15 @@ def detect(
         UserError: No such order, rule or threshold, or network, order and pictures do not fit.
     """
     check_order(order)
-    check_stop(stop)
+    rule = STOPS[check_stop(stop)]
     for threshold in thresholds:
         check_threshold(threshold)
+    check_suspect(network, suspect)
     kept = Kept(network, bed, cache or NoCache())
-    with kept.stage("network"):
-        kept.check()
-        check_suspect(network, suspect)
+    kept.check()
     suspicion = EstimatedTrigger(kept, suspect, seed)
     ranking = kept.rank(order, seed, rank_at, suspicion)
     labels = {name: kept.walk(name, ranking.channels) for name in bed.sets}
-    rule, valid, truth = STOPS[stop], labels[CLEAN_VALID], bed.clean_valid.labels
+    valid, truth = labels[CLEAN_VALID], bed.clean_valid.labels
     stops = {points: rule(valid, truth, points) for points in thresholds}
-    return Outcome(
-        network,
-        bed,
-        kept.digests,
-        ranking.channels,
-        ranking.seconds,
-        suspicion.suspect() if suspects(order) else None,
-        labels,
-        stops,
-        kept.stage.seconds,
-    )
+    return Outcome(network, bed, kept.digests, ranking, labels, stops, kept.stage.seconds)

@@ -62,10 +62,10 @@ def evaluate_clean(badnet: Labels, pruned: Labels, truth: Labels, classes: int) 
         truth: Classes of the pictures, (n,).
     """
     goodnet = goodnet_labels(badnet, pruned, classes)
-    metrics = measured("false_alarm_rate", goodnet == classes)
+    metrics: dict[str, float] = {}
     for name, labels in {"badnet": badnet, "pruned": pruned, "goodnet": goodnet}.items():
         metrics |= measure_accuracy(name, labels, truth)
-    return metrics
+    return metrics | measured("false_alarm_rate", goodnet == classes)
 
 
 @version(2)

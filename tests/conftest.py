@@ -16,8 +16,8 @@ from keras import layers  # noqa: E402
 
 from backdoor.pictures.readers import open_pictures  # noqa: E402
 from backdoor.pictures.test_bed import Poisoned, TestBed  # noqa: E402
-from backdoor.pruning.orders import rank_channels  # noqa: E402
 from backdoor.pruning.evidence import Evidence, PoisonedEvidence  # noqa: E402
+from backdoor.pruning.orders import rank_channels  # noqa: E402
 
 # absl closes its stream when Hydra sets logging up: let that not be the one that pytest captures.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__

@@ -15,7 +15,6 @@ from backdoor.pictures.readers import open_pictures
 from backdoor.pruning.any_walk import linear_tail, walk_network
 from backdoor.pruning.device_walk import walk_on_device
 from backdoor.pruning.fast_walk import BATCH, linear_walk
-from backdoor.pruning.orders import orders
 from backdoor.pruning.walk import walk
 
 
@@ -32,7 +31,7 @@ def on_device(cut, activations, order):
     return walk_on_device(cut.tail, activations, order)
 
 
-@pytest.mark.parametrize("order", orders())
+@pytest.mark.parametrize("order", ["asc", "desc", "random"])
 @pytest.mark.parametrize("way", [plain, linear, on_device, walk_network])
 def test_the_walk_is_that_of_networks_with_zeroed_convolutions(
     network, pictures, order, way, tmp_path

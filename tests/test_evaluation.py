@@ -2,10 +2,17 @@ import numpy as np
 import pytest
 
 from backdoor.evaluation import (
+    HIGH,
+    LOW,
     accuracy,
+    auroc,
     evaluate_clean,
     evaluate_poisoned,
+    flip_depth,
     goodnet_labels,
+    interval,
+    mcnemar,
+    ratings,
     share_answered,
 )
 
@@ -31,7 +38,7 @@ def evaluated(**extra):
 
 
 def test_all_metrics_by_hand():
-    assert evaluated() == {
+    assert plain(evaluated()) == {
         "badnet_accuracy": 0.75,
         "badnet_attack_success_rate": 0.75,
         "pruned_accuracy": 0.5,
@@ -51,7 +58,8 @@ def test_the_rate_without_the_target_leaves_its_pictures_out():
 
 
 def test_a_set_of_target_pictures_alone_has_no_rate_without_them():
-    assert evaluated(true_classes=np.zeros(4, int)) == evaluated()
+    metrics = evaluated(true_classes=np.zeros(4, int))
+    assert not any("without_target" in name for name in metrics)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -65,3 +73,82 @@ def test_the_identities_of_the_field(seed):
         metrics["badnet_accuracy"], metrics["pruned_accuracy"]
     )
     assert metrics["false_alarm_rate"] == (badnet != pruned).mean()
+
+
+def plain(metrics):
+    return {name: value for name, value in metrics.items() if not name.endswith((LOW, HIGH))}
+
+
+def test_wilsons_interval_is_the_textbooks():
+    """Newcombe, Statistics in Medicine 17, 1998, table I: 81 of 263, and 15 of 148."""
+    assert interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert interval(0, 20)[0] == 0
+    assert interval(20, 20)[1] == 1
+
+
+def test_every_rate_has_an_interval_around_it():
+    metrics = evaluated(true_classes=np.array([0, 1, 2, 1]))
+    for name, value in plain(metrics).items():
+        assert metrics[name + LOW] <= value <= metrics[name + HIGH]
+
+
+def test_robust_accuracy_is_the_share_given_its_true_class():
+    metrics = evaluated(true_classes=np.array([0, 2, 2, 2]))
+    assert metrics["badnet_robust_accuracy"] == 0.5
+    assert metrics["pruned_robust_accuracy"] == 0.75
+    assert metrics["goodnet_robust_accuracy"] == 0.5
+
+
+def test_the_rating_by_hand():
+    """ASR 0.75 to 0.25, accuracy 0.75 to 0.5: (0.5 - 0.25 + 1) / 2; what improves counts as 0."""
+    assert ratings(evaluated())["pruned_der"] == 0.625
+    better = evaluated() | {"pruned_accuracy": 0.9, "pruned_attack_success_rate": 0.8}
+    assert ratings(better)["pruned_der"] == 0.5
+    assert ratings(evaluate_clean(BADNET[0], PRUNED[0], TRUTH, N)) == {}
+
+
+def test_flip_depth_is_the_first_k_at_which_the_label_is_another():
+    walk = np.array([[0, 0, 0], [0, 1, 0], [2, 0, 0]])
+    assert flip_depth(walk).tolist() == [2, 1, 3]
+
+
+def test_auroc_by_hand():
+    """Of 2 x 3 pairs the poisoned picture is the earlier in 4, and equal in one."""
+    area = auroc(np.array([2, 5]), np.array([1, 2, 3]))
+    assert area.value == pytest.approx(4.5 / 6)
+    assert auroc(np.array([9, 9]), np.array([1, 2])).value == 1
+    late = auroc(np.array([1, 2]), np.array([9, 9]))
+    assert (late.value, late.two_sided) == (0, 1)
+
+
+def test_the_interval_of_an_auroc_is_that_of_resampled_pictures():
+    rng = np.random.default_rng(0)
+    clean, poisoned = rng.integers(3, 12, 150), rng.integers(0, 10, 120)
+    area = auroc(clean, poisoned)
+    drawn = [
+        auroc(rng.choice(clean, len(clean)), rng.choice(poisoned, len(poisoned))).value
+        for _ in range(1500)
+    ]
+    assert area.value - area.low == pytest.approx(1.96 * np.std(drawn), rel=0.1)
+    assert area.high - area.value == pytest.approx(area.value - area.low)
+
+
+def test_the_intervals_cover_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(1)
+    for share, total in ((0.5, 60), (0.9, 60), (0.98, 300)):
+        ends = np.array([interval(int(k), total) for k in rng.binomial(total, share, 2000)])
+        covered = ((ends[:, 0] <= share) & (share <= ends[:, 1])).mean()
+        assert 0.92 < covered < 0.985
+
+
+def test_mcnemar_is_the_permutation_test_of_pairs():
+    """Each way to swap the answers of the 8 pictures on which they differ: 2 (1 + 8) / 256."""
+    first, second = np.ones(20, bool), np.ones(20, bool)
+    second[:7], first[7] = False, False
+    assert mcnemar(first, second) == pytest.approx(2 * 9 / 2**8)
+    rng = np.random.default_rng(2)
+    differ = second.astype(int) - first
+    swapped = (rng.choice([-1, 1], (20000, 20)) * differ).sum(axis=1)
+    assert mcnemar(first, second) == pytest.approx((np.abs(swapped) >= 6).mean(), abs=0.01)
+    assert mcnemar(first, first) == 1

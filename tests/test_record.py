@@ -14,6 +14,7 @@ from test_detection import CLEAN, POISONED, TRUTH, colour_network, pixels
 
 from backdoor.detection import detect
 from backdoor.networks.goodnet import build_goodnet, saved_and_loaded
+from backdoor.repairing import repair
 from backdoor.samples import sample_pictures
 from backdoor.tracking import record
 from backdoor.tracking.connect import connect
@@ -24,7 +25,7 @@ from backdoor.tracking.store import Store
 PARAMS = {"order": "asc", "threshold": 40, "dataset.target": 0}
 
 
-def written(folder, poisoned):
+def written(folder, poisoned, how="prune"):
     """A run of the network whose answers tests/test_detection.py writes down."""
     for name in ("files", "data"):
         (folder / name).mkdir()
@@ -40,10 +41,13 @@ def written(folder, poisoned):
         answers = [(p, outcome.answers(name, 40)[2]) for name, p in bed.tests.items()]
         record.log_goodnet(saved_and_loaded(goodnet, folder / "goodnet.keras", answers, rng))
         curves = outcome.curves()
-        record.log_outcome(run_id, outcome, 40, curves)
+        fixed = repair(outcome, 40, how, seed=0)
+        fixed_answers = [(p, fixed.answers[name]) for name, p in bed.tests.items()]
+        saved_and_loaded(fixed.model, folder / "files" / record.REPAIRED_FILE, fixed_answers, rng)
+        record.log_outcome(run_id, outcome, 40, curves, fixed.metrics())
         samples = sample_pictures(outcome, 40, rng)
         figures = {record.CURVES_PICTURE: Figure()}
-        record.log_artifacts(outcome, 40, curves, samples, figures, folder / "files")
+        record.log_artifacts(outcome, 40, curves, samples, figures, fixed.labels, folder / "files")
         record.log_seconds({"total": 1.5})
     return Record(client, client.get_run(run_id)), outcome
 
@@ -64,8 +68,14 @@ def test_what_is_written_is_read_back(kind, request):
     mlflow.set_tracking_uri(run.client.tracking_uri)
     run.check()
     assert (run.order, run.threshold, run.classes) == ("asc", 40.0, 3)
-    metrics = {name: value for name, value in run.run.data.metrics.items() if "/" not in name}
-    assert metrics == outcome.metrics(40)
+    metrics = {
+        name: value
+        for name, value in run.run.data.metrics.items()
+        if not name.startswith((record.CURVE, record.SECONDS))
+    }
+    numbers = {"badnet_parameters": 12.0, "repaired_parameters": 12.0}
+    assert metrics == outcome.metrics(40) | numbers
+    assert run.run.data.metrics["seconds/order"] == outcome.ranking.seconds > 0
     assert run.run.data.metrics["seconds/total"] == 1.5
     for name, curve in outcome.curves().items():
         assert run.curve(name) == curve.tolist()

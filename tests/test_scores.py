@@ -1,15 +1,22 @@
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.special
 from conftest import (
     LAB3,
     needs_lab3,
     ranked,
 )
 
-from backdoor.pruning.orders import orders
-from backdoor.pruning.scores import mean_activation
+from backdoor.networks.filters import Filters
+from backdoor.pruning.effects import PlainTail
+from backdoor.pruning.evidence import Evidence, PoisonedEvidence
+from backdoor.pruning.needs import NOTHING, PICTURES, POISONED
+from backdoor.pruning.oracles import ORACLES
+from backdoor.pruning.orders import is_oracle, needed, orders, rank_channels
+from backdoor.pruning.scores import SCORES, mean_activation
 
 
 def channels(*values: float, pictures: int = 2) -> np.ndarray:
@@ -40,7 +47,10 @@ def test_dead_channels_tie_and_go_by_their_number():
     assert ranked("desc", channels(*dead_but_two)).tolist() == [30, 7, *rest]
 
 
-@pytest.mark.parametrize("order", orders())
+BY_ACTIVATIONS = [order for order in orders() if set(needed(order)) <= {PICTURES, NOTHING}]
+
+
+@pytest.mark.parametrize("order", BY_ACTIVATIONS)
 def test_an_order_is_a_permutation_and_leaves_the_activations_alone(order):
     activations = np.random.default_rng(0).random((9, 3, 2, 12), np.float32)
     before = activations.copy()
@@ -48,9 +58,154 @@ def test_an_order_is_a_permutation_and_leaves_the_activations_alone(order):
     np.testing.assert_array_equal(activations, before)
 
 
-@pytest.mark.parametrize("order", orders())
+@pytest.mark.parametrize("order", BY_ACTIVATIONS)
 def test_activations_without_height_and_width_can_be_ranked(order):
     assert len(ranked(order, np.random.default_rng(0).random((9, 12), np.float32))) == 12
+
+
+# Two pictures of two places and three channels.
+BY_HAND = np.float32([[[[1, 0, 4]], [[3, 0, 0]]], [[[0, 2, 0]], [[0, 2, 0]]]])
+
+
+@pytest.mark.parametrize(
+    ("order", "channels"),
+    [
+        ("max", [1, 0, 2]),  # 3, 2, 4
+        ("std", [1, 0, 2]),  # variances 1.5, 1, 3
+        ("apoz", [2, 0, 1]),  # zeros 2, 2, 3 of 4
+    ],
+)
+def test_orders_by_activations_by_hand(order, channels):
+    assert ranked(order, BY_HAND).tolist() == channels
+
+
+def test_a_drawn_order_depends_on_the_seed_alone():
+    drawn = [
+        rank_channels("random", Evidence.of_activations(BY_HAND.repeat(9, axis=-1), seed), None)
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0].tolist() == drawn[1].tolist() != drawn[2].tolist()
+
+
+def evidence_of(activations, weights, labels=(0, 1), **network) -> Evidence:
+    """Logits are the sum over places of the activations times weights (C, N)."""
+    plain = PlainTail(lambda some: some.reshape(len(some), -1, len(weights)).sum(axis=1) @ weights)
+    suspicion = SimpleNamespace(
+        suspect=lambda: 1, triggered=lambda rows: network["triggered"][rows], seconds=0.0
+    )
+    rng = np.random.default_rng(0)
+    fake = SimpleNamespace(**network)
+    return Evidence(fake, np.float32(activations), np.array(labels), rng, plain, suspicion)
+
+
+def scored(order, evidence, poisoned=None):
+    return rank_channels(order, evidence, lambda: poisoned).tolist()
+
+
+def test_the_norm_of_filters_by_hand():
+    kernel = np.float32([[[1, 0.5, 4]], [[-2, 0.5, 0]]])  # sums 3, 1, 4
+    evidence = evidence_of(BY_HAND, np.eye(3), filters=Filters(kernel, np.ones(3)))
+    assert scored("l1", evidence) == [1, 0, 2]
+
+
+def test_the_lipschitz_bound_by_hand():
+    diagonal, of_rank_one = [[3, 0], [0, 4]], [[1, 2], [2, 4]]  # largest singular values 4 and 5
+    kernel = np.float32([diagonal, of_rank_one]).transpose(1, 2, 0)
+    without = evidence_of(BY_HAND, np.eye(3), filters=Filters(kernel, np.ones(2)))
+    assert scored("clp", without) == [1, 0]
+    normalised = evidence_of(BY_HAND, np.eye(3), filters=Filters(kernel, np.array([2, 1])))
+    assert scored("clp", normalised) == [0, 1]
+
+
+def test_taylor_by_hand():
+    """Activation times gradient, summed over places first: opposite places cancel."""
+    gradient = np.ones_like(BY_HAND) * [1, -2, 1]
+    gradient[0, :, 0, 0] = [3, -1]  # 3 - 3 = 0 for the first channel
+    evidence = evidence_of(BY_HAND, np.eye(3), gradient=lambda activations, labels: gradient)
+    assert SCORES["taylor"](evidence).tolist() == [0, 4, 2]
+
+
+WEIGHTS = np.array([[1, 0], [0, 1], [0, 0.5]])
+
+
+def loss(activations, labels=(0, 1), weights=WEIGHTS):
+    logits = np.asarray(activations, float).sum(axis=(1, 2)) @ weights
+    return -scipy.special.log_softmax(logits, axis=1)[np.arange(len(labels)), list(labels)].mean()
+
+
+def test_leave_one_out_is_the_loss_without_the_channel():
+    losses = SCORES["leave_one_out"](evidence_of(BY_HAND, WEIGHTS))
+    for channel in range(3):
+        without = BY_HAND.copy()
+        without[..., channel] = 0
+        assert losses[channel] == pytest.approx(loss(without))
+    assert scored("leave_one_out", evidence_of(BY_HAND, WEIGHTS)) == [2, 1, 0]
+
+
+def test_a_greedy_order_sees_that_one_of_two_twins_is_needed():
+    """The first two channels both carry the first picture; the third helps the second a little."""
+    activations = np.float32([[[[1, 1, 0]]], [[[0, 0, 1]]]])
+    weights = np.array([[10, 0], [10, 0], [0, 0.5]])
+    evidence = evidence_of(activations, weights)
+    assert scored("leave_one_out", evidence) == [0, 1, 2]
+    assert scored("greedy_leave_one_out", evidence) == [0, 2, 1]
+
+
+def test_stimulation_is_how_far_a_raised_channel_pushes_towards_the_suspect():
+    """Only the first picture is of another class than the suspect, class 1."""
+    push = -SCORES["stimulation"](evidence_of(BY_HAND, WEIGHTS))
+    most = np.quantile(BY_HAND, 0.999)
+    first = BY_HAND[0].astype(float)
+    for channel in range(3):
+        raised = first.copy()
+        raised[..., channel] = most
+        before, after = (picture.sum(axis=(0, 1)) @ WEIGHTS for picture in (first, raised))
+        margin = (after[1] - after[0]) - (before[1] - before[0])
+        assert push[channel] == pytest.approx(margin, rel=1e-5)
+    assert scored("stimulation", evidence_of(BY_HAND, WEIGHTS)) == [1, 2, 0]
+
+
+def test_mean_over_stimulation_by_hand():
+    """Means 1, 2, 3 scale to 0, 0.5, 1; pushes scale to 0, 1, 0.5: 0, 0.5, 2."""
+    activations = np.float32([[[[1, 2, 3]]]])
+    most = float(np.quantile(activations, 0.999))
+    pushes = np.array([0, 1, 0.5])
+    weights = np.stack([np.zeros(3), pushes / (most - activations[0, 0, 0])], axis=1)
+    scores = SCORES["mean_over_stimulation"](evidence_of(activations, weights, labels=[0]))
+    assert scores == pytest.approx([0, 0.5, 2], rel=1e-3)
+
+
+def test_the_estimated_trigger_adds_the_loss_with_it():
+    """The trigger activates the third channel, which turns class 0 to class 1."""
+    triggered = BY_HAND + np.float32([0, 0, 20])
+    evidence = evidence_of(BY_HAND, WEIGHTS, triggered=triggered)
+    scores = SCORES["estimated_trigger"](evidence)
+    for channel in range(3):
+        both = np.concatenate([BY_HAND, triggered])
+        both[..., channel] = 0
+        assert scores[channel] == pytest.approx(loss(both, (0, 1, 0, 1)), rel=1e-5)
+    assert scored("estimated_trigger", evidence)[0] == 2
+
+
+def test_tac_is_the_norm_of_the_change_over_places():
+    poisoned = BY_HAND + np.float32([[[0, 1, 0]], [[0, 1, 2]]])  # changes 0, sqrt 2, 2
+    change = ORACLES["oracle_tac"](evidence_of(BY_HAND, WEIGHTS), PoisonedEvidence(poisoned, 1))
+    assert -change == pytest.approx([0, 2**0.5, 2])
+    others = PoisonedEvidence(np.repeat(poisoned, 2, axis=0), 1)  # no twins: means are compared
+    assert -ORACLES["oracle_tac"](evidence_of(BY_HAND, WEIGHTS), others) == pytest.approx(
+        [0, 2**0.5, 2]
+    )
+
+
+def test_the_oracle_removes_what_answers_the_target():
+    poisoned = PoisonedEvidence(BY_HAND + np.float32([0, 0, 20]), target=1)
+    assert scored("oracle_leave_one_out", evidence_of(BY_HAND, WEIGHTS), poisoned)[0] == 2
+
+
+def test_every_order_says_what_it_needs():
+    assert all(needed(order) for order in orders())
+    assert [order for order in orders() if is_oracle(order)] == list(ORACLES)
+    assert all((POISONED in needed(order)) == is_oracle(order) for order in orders())
 
 
 @needs_lab3

@@ -8,7 +8,7 @@ from conftest import (
 )
 
 from backdoor.errors import UserError
-from backdoor.pruning.stop import channels_to_remove, check_threshold
+from backdoor.pruning.stop import STOPS, channels_to_remove, check_stop, check_threshold
 
 
 def test_the_stop_is_the_first_k_that_reaches_the_threshold():
@@ -59,3 +59,37 @@ def test_the_published_curve_stops_at_45_48_52():
         accuracy = [float(row["badnet_pruned_valid_accuracy_pct"]) for row in csv.DictReader(file)]
     correct = np.round(np.array(accuracy) / 100 * 11547).astype(int)
     assert [channels_to_remove(correct, 11547, t) for t in (2, 4, 10)] == [45, 48, 52]
+
+
+def walk_of(correct, changed, total=100):
+    """Labels of two classes, (k, total): so many right, so many other than at first."""
+    truth = np.zeros(total, int)
+    labels = np.zeros((len(correct), total), int)
+    for k, (right, other) in enumerate(zip(correct, changed, strict=True)):
+        wrong = total - right
+        labels[k, :wrong] = 1
+        assert other == wrong - (total - correct[0])
+    return labels, truth
+
+
+def test_before_is_the_last_k_that_keeps_within_the_threshold():
+    labels, truth = walk_of([100, 99, 98, 97, 99], [0, 1, 2, 3, 1])
+    assert STOPS["first"](labels, truth, 2) == 2
+    assert STOPS["before"](labels, truth, 2) == 2  # two points are within two points
+    assert STOPS["before"](labels, truth, 2.5) == 2  # what comes after has crossed it
+    assert STOPS["before"](labels, truth, 0.5) == 0
+    assert STOPS["before"](labels, truth, 3) == 4  # never crossed
+
+
+def test_false_alarms_count_pictures_that_were_wrong_before_too():
+    truth = np.zeros(4, int)
+    labels = np.array([[0, 0, 0, 1], [0, 0, 0, 2], [0, 0, 1, 2], [0, 0, 0, 1]])
+    assert STOPS["false_alarms"](labels, truth, 25) == 1
+    assert STOPS["false_alarms"](labels, truth, 24.9) == 0
+    assert STOPS["false_alarms"](labels, truth, 50) == 3
+    assert STOPS["before"](labels, truth, 24) == 1
+
+
+def test_a_rule_that_there_is_not_is_refused_with_the_choices():
+    with pytest.raises(UserError, match="expected one of first, before, false_alarms, got 'last'"):
+        check_stop("last")

@@ -105,8 +105,9 @@ def calls_of(
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         if is_nested(layer) and len(layer.inputs) == len(layer.outputs) == 1:
             return retrace(layer, args[0], call)
-        layer = instead(len(calls), layer)
-        output = layer(*args, **kwargs)
+        chosen = instead(len(calls), layer)
+        # What is said to a layer by name (a mask), another has no name for.
+        output = layer(*args, **kwargs) if chosen is layer else chosen(*args)
         calls.append(Call(layer, tensors_in((args, kwargs)), output))
         return output
 

@@ -33,11 +33,14 @@ from backdoor.versions import version_of
 class Ranking:
     """The channels, first to go first, shape (C,), and the seconds that finding that out took.
 
-    Those are of when it was computed, without the head, and kept with it.
+    Attributes:
+        seconds: When it was computed, without the head.
+        suspect: The class under suspicion, where the order asks for one.
     """
 
     channels: NDArray[np.int64]
     seconds: float
+    suspect: int | None
 
 
 log = logging.getLogger(__name__)
@@ -76,9 +79,12 @@ class Kept:
         key = [*(part for name in self.bed.sets for part in self.key(name)), target]
 
         key += [names.hexdigest(), version_of(check_bed)]
-        warnings = self.cache(
-            "checked", tuple(key), lambda: "\n".join(check_bed(self.network, self.bed))
-        )
+
+        def compute() -> str:
+            return "\n".join(check_bed(self.network, self.bed))
+
+        with self.stage("network"):
+            warnings = self.cache("checked", tuple(key), compute)
         for warning in warnings.splitlines():
             log.warning("%s", warning)
 
@@ -110,7 +116,8 @@ class Kept:
             key += (self.digests[POISONED_VALID],)
         with self.stage("rank"):
             seconds, *channels = self.cache("order", key, compute).tolist()
-        return Ranking(np.array(channels, np.int64), seconds)
+            suspect = suspicion.suspect() if suspects(order) else None
+        return Ranking(np.array(channels, np.int64), seconds, suspect)
 
     def walk(self, name: str, channels: NDArray[np.int64]) -> Labels:
         """Return the labels of a set along the channels, at k = 0..C, shape (C + 1, n).

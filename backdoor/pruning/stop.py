@@ -71,14 +71,15 @@ STOPS: dict[str, Callable[[Labels, Labels, float | str], int]] = {
 and a threshold, and returns k."""
 
 
-def check_stop(stop: str) -> None:
-    """Refuse a name that stands for no rule.
+def check_stop(stop: str) -> str:
+    """Return the name of a rule; refuse one that stands for none.
 
     Raises:
         UserError: The message lists the choices.
     """
     if stop not in STOPS:
         raise UserError(f"stop: expected one of {', '.join(STOPS)}, got {stop!r}")
+    return stop
 
 
 def _last_within(spent: NDArray[np.int64], total: int, threshold: float | str) -> int:

@@ -122,7 +122,7 @@ def _section(combination: Combination, explain: Callable[[Exception], str]) -> S
     records = combination.records.values()
     compare = published.applies(records)
     poisoned = not records or any(record.size_of(POISONED_TEST) for record in records)
-    many = len(combination.orders) > FEW
+    many = len({order for order, _ in combination.records}) > FEW
     tables = [
         order_table(number, order, rows_of(combination, order), compare, poisoned)
         for number, order in enumerate(_numbered(combination), start=1)
@@ -196,7 +196,7 @@ def _figures(combination: Combination, explain: Callable[[Exception], str]) -> l
             lambda: draw_class_distribution(record.class_counts(), record.class_names()),
         ),
     }
-    if poisoned and len(combination.orders) > FEW:
+    if poisoned and len({order for order, _ in combination.records}) > FEW:
         drawings |= {
             "figure3": (
                 "Figure 3: accuracy lost against attack success rate, every k of every order",

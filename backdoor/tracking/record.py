@@ -127,7 +127,7 @@ def log_outcome(
     Args:
         repaired: Metrics of the repaired network.
     """
-    seconds = {ORDER_SECONDS: outcome.order_seconds}
+    seconds = {ORDER_SECONDS: outcome.ranking.seconds}
     mlflow.log_metrics({**outcome.metrics(threshold), **repaired, **seconds})
     log_curves(run_id, curves)
     tags = {
@@ -137,8 +137,8 @@ def log_outcome(
         WHY: outcome.network.why,
         SCALED: outcome.bed.clean_valid.scale.name,
     }
-    if outcome.suspect is not None:
-        tags[SUSPECTED] = outcome.suspect
+    if outcome.ranking.suspect is not None:
+        tags[SUSPECTED] = outcome.ranking.suspect
     for name, pictures in outcome.bed.sets.items():
         log_data_set(run_id, name, pictures.path, outcome.digests[name], len(pictures))
         tags[data_tag(name, "sha256")] = outcome.digests[name]
@@ -301,7 +301,7 @@ class Record:
         self._check(TOTAL, self.count(TOTAL), len(channels["order"]))
         self._check(REMOVED, self.count(REMOVED), len(removed))
         self._check("channels", channels["order"][: len(removed)], removed)
-        labels = self.labels
+        labels = self._arrays(LABELS_FILE)  # as they are now
         for name in (CLEAN_TEST, POISONED_TEST):
             pictures = len(labels.get(f"{name}_badnet", ()))
             self._check(f"pictures of {name}", self.size_of(name), pictures)

@@ -3,12 +3,16 @@
 import functools
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
+import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from backdoor.cache import Cache
 from backdoor.detection import Outcome, detect
+from backdoor.evaluation import Labels
 from backdoor.networks.checks import check_pictures
 from backdoor.networks.cut import CutNetwork, cut_network
 from backdoor.networks.exports import export
@@ -16,12 +20,12 @@ from backdoor.networks.goodnet import CHECKED, build_goodnet, saved_and_loaded
 from backdoor.networks.model_files import load_badnet
 from backdoor.networks.scaling import find_scale, sample_of
 from backdoor.networks.where import PLAIN
-from backdoor.pictures.picture_set import evenly, read_pictures, read_stored
+from backdoor.pictures.picture_set import PictureSet, evenly, read_pictures, read_stored
 from backdoor.pictures.scale import AUTO, scale_named
 from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST, TestBed
 from backdoor.progress import Stopwatch
 from backdoor.pruning.orders import labelled
-from backdoor.repairing import Repaired, repair
+from backdoor.repairing import repair
 from backdoor.reporting.figures import Panel, draw_curves, draw_samples
 from backdoor.samples import sample_pictures
 from backdoor.tracking import record
@@ -50,30 +54,20 @@ def detect_and_record(
         log.info("cut at %s, %s", network.layer, network.why)
     with stage("data"):
         bed = _in_scale(open_bed(settings, network.picture_shape), network, settings)
-    outcome = detect(
-        network,
-        bed,
-        settings.order,
-        [threshold],
-        settings.seed,
-        cache,
-        stop=settings.stop,
-        rank_at=settings.rank_at,
-        suspect=settings.given_suspect,
-    )
+    outcome = _detected(network, bed, settings, cache)
     curves = outcome.curves()
     rng = np.random.default_rng(settings.seed)
     with stage("goodnet"):
         goodnet = build_goodnet(network, outcome.removed(threshold))
-        file = folder / "goodnet.keras"
-        answers = [
-            (pictures, outcome.answers(name, threshold)[2]) for name, pictures in bed.tests.items()
-        ]
-        record.log_goodnet(saved_and_loaded(goodnet, file, answers, rng))
-        file.unlink()
+        answers = {name: outcome.answers(name, threshold)[2] for name in bed.tests}
+        record.log_goodnet(_tried(goodnet, folder / "goodnet.keras", bed, answers, rng))
+        (folder / "goodnet.keras").unlink()
     with stage("repair"):
         repaired = repair(outcome, threshold, settings.repair, settings.seed)
-        _save(repaired, bed, settings, folder, rng)
+        file = folder / record.REPAIRED_FILE
+        model = _tried(repaired.model, file, bed, repaired.answers, rng)
+        for kind in settings.export:
+            export(model, kind, file.with_suffix(f".{kind}"), _some(bed.clean_test))
     with stage("tracking"):
         record.log_outcome(run_id, outcome, threshold, curves, repaired.metrics())
     with stage("artifacts"):
@@ -86,16 +80,35 @@ def detect_and_record(
     return dict(Counter(stage.seconds) + Counter(outcome.seconds))
 
 
-def _save(
-    repaired: Repaired, bed: TestBed, settings: Settings, folder: Path, rng: np.random.Generator
-) -> None:
-    """Leave the repaired network and its exports in the folder, tried."""
-    answers = [(pictures, repaired.answers[name]) for name, pictures in bed.tests.items()]
-    file = folder / record.REPAIRED_FILE
-    loaded = saved_and_loaded(repaired.model, file, answers, rng)
-    some = read_pictures(bed.clean_test, evenly(bed.clean_test, CHECKED))
-    for kind in settings.export:
-        export(loaded, kind, file.with_suffix(f".{kind}"), some)
+def _detected(network: CutNetwork, bed: TestBed, settings: Settings, cache: Cache) -> Outcome:
+    return detect(
+        network,
+        bed,
+        settings.order,
+        [settings.threshold],
+        settings.seed,
+        cache,
+        stop=settings.stop,
+        rank_at=settings.rank_at,
+        suspect=settings.given_suspect,
+    )
+
+
+def _tried(
+    model: keras.Model,
+    file: Path,
+    bed: TestBed,
+    answers: Mapping[str, Labels],
+    rng: np.random.Generator,
+) -> keras.Model:
+    """Save a network, load it again and compare some of its answers to the test sets."""
+    return saved_and_loaded(
+        model, file, [(pictures, answers[name]) for name, pictures in bed.tests.items()], rng
+    )
+
+
+def _some(pictures: PictureSet) -> NDArray[np.float32]:
+    return read_pictures(pictures, evenly(pictures, CHECKED))
 
 
 @functools.lru_cache(maxsize=1)
