@@ -11,6 +11,7 @@ from backdoor.pictures.picture_set import (
     read_pictures,
 )
 from backdoor.pictures.readers import open_pictures
+from backdoor.pictures.split import some_of
 
 RNG = np.random.default_rng(0)
 
@@ -43,3 +44,25 @@ def test_divide_by_zero_is_refused(tmp_path):
 
 def test_classes_without_pictures_are_counted_too():
     assert class_counts(LABELS, 5) == [2, 2, 2, 1, 0]
+
+
+def test_some_pictures_are_drawn_of_all_classes_as_evenly_as_they_have_some(tmp_path):
+    labels = np.array([0] * 10 + [1] * 3 + [2] * 10)
+    path = file_with(tmp_path / "a.h5", data=np.zeros((23, 3, 4, 5)), label=labels)
+    pictures = open_pictures(path)
+    some = some_of(pictures, 12, seed=0)
+    assert np.bincount(some.labels).tolist() in ([4, 3, 5], [5, 3, 4])
+    assert some.part == "12 pictures, seed=0"
+    assert some_of(pictures, 2, seed=0).labels.tolist() in ([0, 1], [0, 2], [1, 2])
+    assert len(some_of(pictures, 23, seed=0)) == 23
+    with pytest.raises(UserError, match="valid_pictures: expected at most the 23 of"):
+        some_of(pictures, 24, seed=0)
+
+
+def test_more_pictures_of_a_seed_are_the_fewer_and_others(tmp_path):
+    data = np.arange(20.0)[:, None, None, None] * np.ones((20, 3, 4, 5))
+    path = file_with(tmp_path / "a.h5", data=data, label=np.arange(20) % 3)
+    drawn = [
+        set(read_pictures(some_of(open_pictures(path), n, 1), range(n))[:, 0, 0, 0]) for n in (5, 9)
+    ]
+    assert drawn[0] < drawn[1]

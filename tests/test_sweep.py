@@ -21,6 +21,7 @@ from backdoor.errors import UserError
 from backdoor.evaluation import goodnet_labels
 from backdoor.networks.cut import cut_network
 from backdoor.networks.model_files import load_badnet
+from backdoor.pruning.orders import orders
 from backdoor.pruning.stop import channels_to_remove
 from backdoor.tracking.connect import connect
 from backdoor.tracking.record import Record
@@ -37,16 +38,32 @@ SMALL = [
     "dataset.draw.epochs=10",
 ]
 SETS = ("clean_valid", "clean_test", "poisoned_valid", "poisoned_test")
-METRICS = {
-    *(
-        f"{network}_{metric}"
-        for network in ("badnet", "pruned", "goodnet")
-        for metric in ("accuracy", "attack_success_rate", "attack_success_rate_without_target")
-    ),
-    "detection_rate",
+WRONG_ORDER = f"order: expected one of {', '.join(orders())}, got 'up'"
+CLEAN_METRICS = {
+    *(f"{network}_accuracy" for network in ("badnet", "pruned", "goodnet")),
+    *(f"{network}_parameters" for network in ("badnet", "repaired")),
+    *(f"{what}_at_{k}_false_alarms" for what in ("channels", "false_alarm_rate") for k in (1, 5)),
     "false_alarm_rate",
     "channels_removed",
     "channels_total",
+}
+METRICS = CLEAN_METRICS | {
+    *(
+        f"{network}_{metric}"
+        for network in ("badnet", "pruned", "goodnet")
+        for metric in (
+            "attack_success_rate",
+            "attack_success_rate_without_target",
+            "robust_accuracy",
+        )
+    ),
+    "detection_rate",
+    "pruned_der",
+    "goodnet_der",
+    "flip_depth_auroc",
+    "flip_depth_auroc_two_sided",
+    "detection_rate_at_1_false_alarms",
+    "detection_rate_at_5_false_alarms",
 }
 
 
@@ -180,13 +197,13 @@ def test_a_sweep_tracks_every_run_and_prints_a_table(sweep, runs):
 def test_a_failed_run_says_why_once_without_a_traceback_and_the_others_go_on(sweep, runs):
     assert sweep.returncode == 1
     assert "Traceback" not in sweep.stderr
-    message = "failed: order: expected one of asc, desc, got 'up'"
+    message = f"failed: {WRONG_ORDER}"
     assert re.findall(r"^.*order: expected.*$", sweep.stderr, re.MULTILINE) == [
         f"[5/6] up-2 {message}",
         f"[6/6] up-30 {message}",
     ]
     assert "error: 2 of 6 runs failed" in sweep.stderr
-    assert runs["up-2"].data.tags["error"] == "order: expected one of asc, desc, got 'up'"
+    assert runs["up-2"].data.tags["error"] == WRONG_ORDER
 
 
 def test_terminals_without_a_screen_get_plain_lines(sweep):
@@ -368,7 +385,7 @@ MISTAKES = {
     "wrong key": (["treshold=3"], "unknown key 'treshold'; did you mean 'threshold'?"),
     "wrong group key": (["dataset.targt=3"], "did you mean 'dataset.target'?"),
     "wrong data set": (["dataset=nothing"], "Could not find 'dataset/nothing'"),
-    "order": (["order=up"], "order: expected one of asc, desc, got 'up'"),
+    "order": (["order=up"], WRONG_ORDER),
     "threshold 0": (["threshold=0"], "above 0 and at most 100, got 0"),
     "negative threshold": (["threshold=-1"], "above 0 and at most 100, got -1"),
     "threshold 200": (["threshold=200"], "above 0 and at most 100, got 200"),
@@ -497,7 +514,7 @@ def test_clean_pictures_alone_give_accuracy_and_false_alarms_and_nothing_of_atta
     shown = {name: value for name, value in run.data.metrics.items() if "/" not in name}
     with_poisoned = runs["asc-30"].data.metrics
     assert shown == {name: with_poisoned[name] for name in shown}
-    assert set(shown) == {name for name in METRICS if "attack" not in name} - {"detection_rate"}
+    assert set(shown) == CLEAN_METRICS
     done = command(folder, "experiments.report", f"sweep={run.info.run_id}", "folder=clean")
     assert done.returncode == 0, done.stderr
     assert "false alarms %" in done.stdout

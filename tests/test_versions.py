@@ -110,14 +110,33 @@ def _rounded(value):
 
 
 DIGESTS = {
-    "ascending-1": "2cb427402bd3",
-    "channels_to_remove-1": "70a30699c2e6",
-    "descending-1": "9ea5b01b3788",
+    "ascending-1": "207716b73985",
+    "auroc-1": "656737fbca2e",
+    "before-1": "3a316d6d3226",
     "build_dataset-1": "848f2b6a93fc",
-    "evaluate_clean-1": "300c9a15b6b9",
-    "evaluate_poisoned-1": "33ac5b560e76",
+    "channels_to_remove-1": "70a30699c2e6",
+    "descending-1": "1d70367438e4",
+    "deviation-1": "51c93be82877",
+    "drawn-1": "053050071e68",
+    "estimated_trigger-1": "8cd1bfa6f60b",
+    "evaluate_clean-2": "5e2934391348",
+    "evaluate_poisoned-2": "1dad3c530401",
+    "false_alarms-1": "3a316d6d3226",
+    "filter_norm-1": "e6283126660e",
+    "first-1": "9bd5ef172cfe",
+    "greedy_leave_one_out-1": "b9997c231779",
+    "leave_one_out-1": "04d363cb028b",
+    "lipschitz-1": "d692e7c2c126",
+    "maximum-1": "481bfc0ce375",
+    "mean_over_stimulation-1": "bfad3b19ad79",
+    "oracle_leave_one_out-1": "17dd0187684f",
+    "ratings-1": "7b4363918bcb",
     "read_chunks-1": "4e273425a22b",
+    "stimulation-1": "5c6e164face3",
+    "taylor-1": "74a4e597e35e",
+    "trigger_activated_change-1": "d9293fb8f5d3",
     "walk-1": "471d11569891",
+    "zeros-1": "cc8568a8ae9a",
 }
 
 
@@ -151,4 +170,7 @@ def test_the_search_and_the_repairs_are_named_after_their_versions(monkeypatch):
     assert digests == CODE_DIGESTS
 
 
-CODE_DIGESTS = {}
+CODE_DIGESTS = {
+    "search-1": "b10a91fc6f25",
+    "repair-1": "1939131b97ac",
+}

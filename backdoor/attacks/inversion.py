@@ -1,4 +1,8 @@
-"""Triggers estimated from clean pictures: the cheapest change that turns them to a class."""
+"""Triggers estimated from clean pictures: the cheapest mask and pattern that turn them to a class.
+
+Wang et al., "Neural Cleanse: Identifying and Mitigating Backdoor Attacks in Neural Networks", IEEE
+S&P 2019.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,163 +18,116 @@ from backdoor.progress import progress
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
+Step = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
-AT_ONCE = 2**22  # numbers of changed pictures in a step: more classes take turns
+AT_ONCE = 2**22  # numbers of stamped pictures in a step: more classes take turns
 STEPS, RATE = 100, 0.1  # of Adam
-TURNED = 0.95  # of the pictures: fewer, and the change has to become stronger
-DEARER = 1.15  # by which a change's cost weighs more or less after each step
-FIRST_WEIGHT = 1.0  # of a change of everything by its whole range
+TURNED = 0.95  # of the pictures: with fewer the mask may cost more
+DEARER = 1.15  # by how much its cost weighs more or less after each step
+OPAQUE = -2.0  # at first, before the sigmoid
 
 
 @dataclass(frozen=True, eq=False)
-class Changes:
-    """The cheapest change found for each of K classes.
+class Triggers:
+    """The cheapest trigger found for each of K classes.
 
     Attributes:
-        parts: What changes: arrays (K, ...).
-        costs: Infinite where no change turned enough pictures, shape (K,).
+        masks: How opaque it is, 0 to 1, shape (K, height, width, 1).
+        patterns: Its colours, as the network takes them, shape (K, height, width, channels).
+        costs: Mean of the mask; infinite where none turned enough pictures, shape (K,).
     """
 
-    parts: Sequence[Array]
+    masks: Array
+    patterns: Array
     costs: NDArray[np.float64]
 
 
-def cheapest_masks(
+def cheapest_triggers(
     network: CutNetwork, pictures: Array, labels: Labels, classes: Sequence[int], seed: int
-) -> Changes:
-    """Return the mask (K, height, width, 1) and pattern (K, height, width, channels) a class.
+) -> Triggers:
+    """Return a trigger for each class: a small mask with which the pictures are given to it.
 
-    Wang et al., "Neural Cleanse", IEEE S&P 2019: a picture x becomes (1 - mask) x + mask pattern,
-    and the mask's sum is to be small. Costs are shares of the picture.
+    All classes are searched for at once, as far as memory allows.
 
     Args:
-        pictures: As the network takes them, (m, height, width, channels).
-        labels: Their classes, (m,); pictures of a class have not to be turned to it.
+        pictures: As the network takes them, shape (m, height, width, channels).
+        labels: Their classes, (m,); pictures of a class need not be turned to it.
     """
-    low, high = float(pictures.min()), float(pictures.max())
-    shape = pictures.shape[1:]
-    rng = np.random.default_rng(seed)
-    mask = np.full((len(classes), *shape[:2], 1), -2, np.float32)
-    pattern = rng.normal(size=(len(classes), *shape)).astype(np.float32)
-
-    def stamped(some: tf.Tensor, mask: tf.Tensor, pattern: tf.Tensor) -> tf.Tensor:
-        opaque = tf.sigmoid(mask)[:, None]
-        return (1 - opaque) * some[None] + opaque * _between(pattern, low, high)[:, None]
-
-    def cost(mask: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(tf.sigmoid(mask), axis=(1, 2, 3))
-
     model = keras.Sequential([network.head, network.logit_tail])
-    found = _search(model, pictures, labels, classes, stamped, cost, (mask, pattern), "trigger")
-    masks, patterns = (np.asarray(part) for part in found.parts)
-    return Changes(
-        (
-            np.asarray(tf.sigmoid(masks)),
-            np.asarray(_between(tf.constant(patterns), low, high)),
-        ),
-        found.costs,
-    )
-
-
-def cheapest_additions(
-    network: CutNetwork, activations: Array, labels: Labels, classes: Sequence[int]
-) -> Changes:
-    """Return the cheapest addition to the activations behind the cut, (K, ..., C), a class.
-
-    Costs are means, in units of the activations' largest value.
-    """
-    most = float(np.abs(activations).max()) or 1.0
-    start = np.full((len(classes), *activations.shape[1:]), 0.05, np.float32)
-
-    def added(some: tf.Tensor, addition: tf.Tensor) -> tf.Tensor:
-        return some[None] + most * tf.nn.relu(addition)[:, None]
-
-    def cost(addition: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(tf.nn.relu(addition), axis=range(1, len(addition.shape)))
-
-    return _search(
-        network.logit_tail, activations, labels, classes, added, cost, (start,), "addition"
+    rng = np.random.default_rng(seed)
+    size = max(1, AT_ONCE // pictures.size)
+    parts = range(0, len(classes), size)
+    done = [
+        _search(model, pictures, labels, np.asarray(classes[first : first + size]), rng)
+        for first in progress(parts, f"Cheapest trigger of {len(classes)} classes", len(parts))
+    ]
+    return Triggers(
+        np.concatenate([some.masks for some in done]),
+        np.concatenate([some.patterns for some in done]),
+        np.concatenate([some.costs for some in done]),
     )
 
 
 def stamp(pictures: Array, mask: Array, pattern: Array) -> Array:
-    """Return pictures (m, height, width, channels) with a trigger."""
+    """Return pictures (m, height, width, channels) with a trigger on each."""
     return np.asarray((1 - mask) * pictures + mask * pattern, np.float32)
 
 
-def _between(values: tf.Tensor, low: float, high: float) -> tf.Tensor:
-    return low + (high - low) * tf.sigmoid(values)
-
-
 def _search(
-    model: keras.Model,
-    inputs: Array,
-    labels: Labels,
-    classes: Sequence[int],
-    change: Callable[..., tf.Tensor],
-    cost: Callable[..., tf.Tensor],
-    start: Sequence[Array],
-    what: str,
-) -> Changes:
-    """Minimise loss towards each class plus weight x cost, all classes at once, in parts."""
-    size = max(1, AT_ONCE // inputs.size)
-    parts = range(0, len(classes), size)
-    done = [
-        _of_some(
-            model,
-            tf.constant(inputs),
-            labels,
-            np.asarray(classes[first : first + size]),
-            change,
-            cost,
-            [part[first : first + size] for part in start],
-        )
-        for first in progress(parts, f"Cheapest {what} of {len(classes)} classes", len(parts))
-    ]
-    together = zip(*(changes.parts for changes in done), strict=True)
-    costs = np.concatenate([changes.costs for changes in done])
-    return Changes([np.concatenate(part) for part in together], costs)
-
-
-def _of_some(
-    model: keras.Model,
-    inputs: tf.Tensor,
-    labels: Labels,
-    classes: Labels,
-    change: Callable[..., tf.Tensor],
-    cost: Callable[..., tf.Tensor],
-    start: Sequence[Array],
-) -> Changes:
-    variables = [tf.Variable(part) for part in start]
-    optimizer = keras.optimizers.Adam(RATE)
-    others = (labels[None] != classes[:, None]).astype(np.float32)
-    counted = tf.constant(others / np.maximum(others.sum(axis=1, keepdims=True), 1))
-    wanted = tf.constant(np.repeat(classes, len(labels)))
-
-    @tf.function(jit_compile=False)  # type: ignore[untyped-decorator]
-    def step(weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            changed = change(inputs, *variables)
-            logits = model(tf.reshape(changed, (-1, *changed.shape[2:])), training=False)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
-            losses = tf.reduce_sum(tf.reshape(losses, counted.shape) * counted, axis=1)
-            costs = cost(*variables)
-            total = tf.reduce_sum(losses + weights * costs)
-        turned = tf.cast(tf.argmax(logits, axis=-1) == wanted, tf.float32)
-        turned = tf.reduce_sum(tf.reshape(turned, counted.shape) * counted, axis=1)
-        optimizer.apply(tape.gradient(total, variables), variables)
-        return turned, costs
-
-    optimizer.build(variables)
-    weights = np.full(len(classes), FIRST_WEIGHT, np.float32)
-    best, kept = np.full(len(classes), math.inf), [np.array(part) for part in start]
+    model: keras.Model, pictures: Array, labels: Labels, classes: Labels, rng: np.random.Generator
+) -> Triggers:
+    """Minimise loss + weight x cost; the weight grows while enough pictures are turned."""
+    shape = (len(classes), *pictures.shape[1:])
+    start = np.full((*shape[:3], 1), OPAQUE, np.float32)
+    mask, pattern = tf.Variable(start), tf.Variable(rng.normal(size=shape).astype(np.float32))
+    low, high = float(pictures.min()), float(pictures.max())
+    step = _compiled(model, pictures, labels, classes, mask, pattern, low, high)
+    weights, best = np.ones(len(classes), np.float32), np.full(len(classes), math.inf)
+    masks, patterns = mask.numpy(), pattern.numpy()
     for _ in range(STEPS):
-        before = [variable.numpy() for variable in variables]
+        before = mask.numpy(), pattern.numpy()
         turned, costs = (values.numpy() for values in step(tf.constant(weights)))
         enough = turned >= TURNED
         better = enough & (costs < best)
         best[better] = costs[better]
-        for part, now in zip(kept, before, strict=True):
-            part[better] = now[better]
+        masks[better], patterns[better] = before[0][better], before[1][better]
         weights *= np.where(enough, DEARER, 1 / DEARER).astype(np.float32)
-    return Changes(kept, best)
+    colours = low + (high - low) * np.asarray(tf.sigmoid(patterns))
+    return Triggers(np.asarray(tf.sigmoid(masks)), colours.astype(np.float32), best)
+
+
+def _compiled(
+    model: keras.Model,
+    pictures: Array,
+    labels: Labels,
+    classes: Labels,
+    mask: tf.Variable,
+    pattern: tf.Variable,
+    low: float,
+    high: float,
+) -> Step:
+    """Return one step of Adam, which gives the share of pictures turned and the costs, (K,)."""
+    shown = tf.constant(pictures)[None]
+    others = (labels[None] != classes[:, None]).astype(np.float32)
+    share = tf.constant(others / np.maximum(others.sum(axis=1, keepdims=True), 1))
+    wanted = tf.constant(np.repeat(classes, len(labels)))
+    optimizer = keras.optimizers.Adam(RATE)
+    optimizer.build([mask, pattern])
+
+    def mean(values: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.reshape(values, share.shape) * share, axis=1)
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def step(weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            opaque, colours = tf.sigmoid(mask), low + (high - low) * tf.sigmoid(pattern)
+            stamped = (1 - opaque[:, None]) * shown + (opaque * colours)[:, None]
+            logits = model(tf.reshape(stamped, (-1, *pictures.shape[1:])), training=False)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
+            costs = tf.reduce_mean(opaque, axis=(1, 2, 3))
+            total = tf.reduce_sum(mean(losses) + weights * costs)
+        optimizer.apply(tape.gradient(total, [mask, pattern]), [mask, pattern])
+        turned = mean(tf.cast(tf.argmax(logits, axis=-1) == wanted, tf.float32))
+        return turned, costs
+
+    return step  # type: ignore[no-any-return]

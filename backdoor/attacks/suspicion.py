@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.attacks.inversion import cheapest_masks, stamp
+from backdoor.attacks.inversion import cheapest_triggers, stamp
 from backdoor.cache import Key
 from backdoor.pictures.picture_set import CHUNK, evenly, read_pictures
 from backdoor.pictures.test_bed import CLEAN_VALID
@@ -80,9 +80,9 @@ class EstimatedTrigger:
         classes = [self.given] if self.given is not None else self._candidates()
         labels = self.pictures.labels[rows]
         shown = read_pictures(self.pictures, rows)
-        changes = cheapest_masks(self.kept.network, shown, labels, classes, self.seed)
-        best = int(np.argmin(changes.costs))
-        trigger = np.concatenate([part[best] for part in changes.parts], axis=-1)
+        triggers = cheapest_triggers(self.kept.network, shown, labels, classes, self.seed)
+        best = int(np.argmin(triggers.costs))
+        trigger = np.concatenate([triggers.masks[best], triggers.patterns[best]], axis=-1)
         seconds = time.perf_counter() - start
         return np.concatenate([[classes[best], seconds], trigger.ravel()])
 

@@ -41,6 +41,7 @@ def export(model: keras.Model, kind: str, path: Path, pictures: Array) -> None:
         RuntimeError: What was written answers otherwise.
     """
     chosen = EXPORTS[kind]
+    expected = np.asarray(model.predict(pictures, verbose=0))  # Keras wants a network once called
     with _quiet():
         try:
             chosen.write(model, path)
@@ -51,7 +52,6 @@ def export(model: keras.Model, kind: str, path: Path, pictures: Array) -> None:
                 f"{type(error).__name__}: {''.join(first)}"
             ) from error
         answered = chosen.run(path, pictures)
-    expected = np.asarray(model.predict(pictures, verbose=0))
     rows = np.arange(len(pictures))
     lost = expected.max(axis=1) - expected[rows, answered.argmax(axis=1)]
     differing = int((lost > NEAR_TIE * np.ptp(expected)).sum())

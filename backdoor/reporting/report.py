@@ -145,8 +145,10 @@ def _section(combination: Combination, explain: Callable[[Exception], str]) -> S
 
 
 def _numbered(combination: Combination) -> list[str]:
-    """Return all orders in the order of their tables: the known ones, then those that failed."""
-    return [*orders(), *(name for name in combination.orders if name not in orders())]
+    """Return orders in the order of their tables: the published ones, the others, unknown ones."""
+    there = [order for order in orders() if order in combination.orders]
+    unknown = [order for order in combination.orders if order not in there]
+    return list(dict.fromkeys([*published.PUBLISHED, *there, *unknown]))
 
 
 def rows_of(combination: Combination, order: str) -> list[Row]:
