@@ -9,14 +9,11 @@ from numpy.typing import NDArray
 from backdoor.attacks.suspicion import EstimatedTrigger
 from backdoor.cache import Cache, NoCache
 from backdoor.evaluation import (
-    HIGH,
-    LOW,
     Labels,
     accuracy,
-    auroc,
     evaluate_clean,
     evaluate_poisoned,
-    flip_depth,
+    evaluate_walks,
     goodnet_labels,
     ratings,
     share_answered,
@@ -30,9 +27,9 @@ from backdoor.pictures.test_bed import (
     POISONED_VALID,
     TestBed,
 )
-from backdoor.pruning.kept import POOLING, Kept, Ranking
-from backdoor.pruning.orders import check_order
-from backdoor.pruning.stop import STOPS, check_stop, check_threshold
+from backdoor.pruning.kept import Kept, Ranking
+from backdoor.pruning.orders import POOLING, check_order
+from backdoor.pruning.stop import STOPS, check_stop, check_threshold, false_alarms
 
 Threshold = float | str
 FIRST = "first"  # the usual stop rule
@@ -112,26 +109,12 @@ class Outcome:
     def detection(self) -> dict[str, float]:
         """Return how well G tells poisoned test pictures from clean ones along the whole walk.
 
-        The area under the curve is that of flip depth, the first k at which a picture's label
-        changes, where the earlier is the more suspicious. The k of a false alarm rate is the last
-        that keeps it on the clean validation pictures; the rates are those of the test pictures.
+        The k of a false alarm rate is the last that keeps it on the clean validation pictures; the
+        rates are those of the test pictures.
         """
-        clean, alarms = self.labels[CLEAN_TEST], {}
-        for points in FALSE_ALARMS:
-            valid, truth = self.labels[CLEAN_VALID], self.bed.clean_valid.labels
-            k = STOPS["false_alarms"](valid, truth, points)
-            alarms[f"channels_at_{points}_false_alarms"] = float(k)
-            for name, rate in ((CLEAN_TEST, "false_alarm"), (POISONED_TEST, "detection")):
-                if name in self.bed.tests:
-                    walk = self.labels[name]
-                    changed = float((walk[k] != walk[0]).mean())
-                    alarms[f"{rate}_rate_at_{points}_false_alarms"] = changed
-        if self.bed.poisoned is None:
-            return alarms
-        area = auroc(flip_depth(clean), flip_depth(self.labels[POISONED_TEST]))
-        ends = {"": area.value, LOW: area.low, HIGH: area.high}
-        flips = {f"flip_depth_auroc{end}": value for end, value in ends.items()}
-        return alarms | flips | {"flip_depth_auroc_two_sided": area.two_sided}
+        valid, truth = self.labels[CLEAN_VALID], self.bed.clean_valid.labels
+        stops = {points: false_alarms(valid, truth, points) for points in FALSE_ALARMS}
+        return evaluate_walks(self.labels[CLEAN_TEST], self.labels.get(POISONED_TEST), stops)
 
     def _goodnet_walks(self) -> dict[str, Labels]:
         """Return what G says of the test sets at every k."""

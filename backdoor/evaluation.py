@@ -5,6 +5,7 @@ rates are fractions in [0, 1]. NumPy and SciPy alone.
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -174,12 +175,13 @@ class Auroc:
     high: float
 
     @property
-    def two_sided(self) -> float:
+    def two_sided(self) -> "Auroc":
         """The same, whichever kind has the larger score."""
-        return max(self.value, 1 - self.value)
+        if self.value >= 0.5:
+            return self
+        return Auroc(1 - self.value, 1 - self.high, 1 - self.low)
 
 
-@version(1)
 def auroc(clean: NDArray[np.generic], poisoned: NDArray[np.generic]) -> Auroc:
     """Return how often a poisoned picture has the smaller score than a clean one, ties half.
 
@@ -194,6 +196,32 @@ def auroc(clean: NDArray[np.generic], poisoned: NDArray[np.generic]) -> Auroc:
     variance = sum(part.var(ddof=1) / len(part) for part in (above, below) if len(part) > 1)
     half = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance))
     return Auroc(value, max(0.0, value - half), min(1.0, value + half))
+
+
+@version(1)
+def evaluate_walks(
+    clean: Labels, poisoned: Labels | None, stops: Mapping[int, int]
+) -> dict[str, float]:
+    """Measure G along a whole walk, by flip depth and at a few false alarm rates.
+
+    Args:
+        clean, poisoned: Labels at every k, (C + 1, n); None without poisoned pictures.
+        stops: The k of each false alarm rate in per cent, found on other pictures.
+    """
+    walks = {"false_alarm_rate": clean, "detection_rate": poisoned}
+    metrics: dict[str, float] = {}
+    for points, k in stops.items():
+        metrics[f"channels_at_{points}_false_alarms"] = float(k)
+        for rate, walk in walks.items():
+            if walk is not None:
+                metrics |= measured(f"{rate}_at_{points}_false_alarms", walk[k] != walk[0])
+    if poisoned is None:
+        return metrics
+    area = auroc(flip_depth(clean), flip_depth(poisoned))
+    for name, sided in {"": area, "_two_sided": area.two_sided}.items():
+        for end, value in {"": sided.value, LOW: sided.low, HIGH: sided.high}.items():
+            metrics[f"flip_depth_auroc{name}{end}"] = value
+    return metrics
 
 
 def mcnemar(first: Hits, second: Hits) -> float:

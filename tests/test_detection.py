@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import bed_of
+from conftest import bed_of, file_with
 from keras import layers
 
 from backdoor.cache import Cache
@@ -11,6 +11,10 @@ from backdoor.detection import detect
 from backdoor.errors import UserError
 from backdoor.evaluation import HIGH, LOW
 from backdoor.networks.cut import cut_network
+from backdoor.pictures.readers import open_pictures
+from backdoor.pictures.readers.wanted import Wanted
+from backdoor.pictures.scale import divided_by
+from backdoor.pictures.test_bed import TestBed
 from backdoor.pruning import orders as named
 from backdoor.pruning import scores
 from backdoor.pruning.oracles import ORACLES
@@ -213,3 +217,23 @@ def test_an_oracle_sees_the_poisoned_activations_and_needs_them(bed, clean_bed, 
 def test_what_cannot_be_is_refused(bed, order, thresholds, message):
     with pytest.raises(UserError, match=message):
         detect(colour_network(), bed, order, thresholds)
+
+
+def test_an_order_that_looks_at_classes_is_not_kept_for_other_classes(tmp_path):
+    """The same file with labels under two names: what was ranked by one is not taken for both."""
+    cache, orders = Cache(tmp_path / "cache"), []
+    other = np.array([1, 1, 1, 2, 1])
+    path = file_with(tmp_path / "a.h5", data=pixels(CLEAN), label=TRUTH, other=other)
+    for name in ("label", "other"):
+        wanted = Wanted(divided_by(1), data="data", label=name)
+        pictures = open_pictures(path, wanted=wanted)
+        outcome = detect(
+            colour_network(),
+            TestBed(pictures, pictures),
+            "leave_one_out",
+            [20],
+            cache=cache,
+            stop="before",
+        )
+        orders.append(outcome.order.tolist())
+    assert orders[0] != orders[1]

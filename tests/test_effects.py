@@ -77,6 +77,17 @@ def endings():
     }
 
 
+def test_a_sigmoid_that_is_an_operation_is_taken_off_too():
+    pictures = keras.Input((9, 9, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(5, 3)(pictures))
+    score = keras.layers.Dense(1)(keras.layers.Rescaling(40.0)(pooled))
+    cut = cut_network(keras.Model(pictures, keras.ops.sigmoid(score)))
+    shown = np.random.default_rng(0).normal(size=(40, 9, 9, 3)).astype(np.float32)
+    logits = np.asarray(cut.logit_tail(cut.head(shown)))
+    assert np.ptp(logits) > 2
+    np.testing.assert_array_equal(logits.argmax(axis=1), cut.classify_pictures(shown))
+
+
 @pytest.mark.parametrize("name", endings())
 def test_whatever_a_network_ends_in_its_logits_are_not_squeezed(name, tmp_path):
     keras.utils.set_random_seed(0)

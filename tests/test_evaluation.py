@@ -119,7 +119,7 @@ def test_auroc_by_hand():
     assert area.value == pytest.approx(4.5 / 6)
     assert auroc(np.array([9, 9]), np.array([1, 2])).value == 1
     late = auroc(np.array([1, 2]), np.array([9, 9]))
-    assert (late.value, late.two_sided) == (0, 1)
+    assert (late.value, late.two_sided.value) == (0, 1)
 
 
 def test_the_interval_of_an_auroc_is_that_of_resampled_pictures():

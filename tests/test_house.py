@@ -19,7 +19,7 @@ ROOMS = [
     ("experiments",),
     ("backdoor.reporting",),
     ("backdoor.tracking",),
-    ("backdoor.detection", "backdoor.repairing", "backdoor.samples"),
+    ("backdoor.detection", "backdoor.repaired", "backdoor.samples"),
     ("backdoor.attacks",),
     ("backdoor.pruning",),
     ("backdoor.networks",),

@@ -111,3 +111,10 @@ def test_orders_that_suspect_remove_the_channel_of_the_trigger_first(order, bed,
     assert outcome.ranking.suspect == (None if order.startswith("oracle") else TARGET)
     assert outcome.metrics(30)["badnet_attack_success_rate"] == 1
     assert (outcome.labels["poisoned_test"][1] == np.arange(40) % CLASSES).all()
+
+
+def test_a_trigger_that_was_not_found_is_said(bed, monkeypatch, caplog):
+    monkeypatch.setattr("backdoor.attacks.inversion.STEPS", 1)
+    trigger = EstimatedTrigger(Kept(backdoored(), bed, NoCache()), 3, seed=0)
+    trigger.triggered(np.arange(2))
+    assert "no trigger was found that turns clean pictures to class 3" in caplog.text

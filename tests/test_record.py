@@ -14,7 +14,7 @@ from test_detection import CLEAN, POISONED, TRUTH, colour_network, pixels
 
 from backdoor.detection import detect
 from backdoor.networks.goodnet import build_goodnet, saved_and_loaded
-from backdoor.repairing import repair
+from backdoor.repaired import repair
 from backdoor.samples import sample_pictures
 from backdoor.tracking import record
 from backdoor.tracking.connect import connect
@@ -44,7 +44,8 @@ def written(folder, poisoned, how="prune"):
         fixed = repair(outcome, 40, how, seed=0)
         fixed_answers = [(p, fixed.answers[name]) for name, p in bed.tests.items()]
         saved_and_loaded(fixed.model, folder / "files" / record.REPAIRED_FILE, fixed_answers, rng)
-        record.log_outcome(run_id, outcome, 40, curves, fixed.metrics())
+        record.log_outcome(run_id, outcome, 40, curves)
+        record.log_repaired(fixed.metrics())
         samples = sample_pictures(outcome, 40, rng)
         figures = {record.CURVES_PICTURE: Figure()}
         record.log_artifacts(outcome, 40, curves, samples, figures, fixed.labels, folder / "files")

@@ -12,7 +12,7 @@ from backdoor.errors import UserError
 from backdoor.networks.cut import cut_network
 from backdoor.networks.exports import EXPORTS, export
 from backdoor.networks.repair import LABELS_OF_PRUNED, REPAIRS, Clean
-from backdoor.repairing import repair
+from backdoor.repaired import repair
 
 NOTHING = Clean(lambda: np.zeros(0), np.zeros(0, int), 0)
 
@@ -82,6 +82,7 @@ def test_layers_of_known_kinds_are_made_smaller(name, pictures, tmp_path):
 UNKNOWN = {
     "batch_normalization": ([layers.Conv2D(6, 3)], [layers.BatchNormalization()]),
     "activation": ([layers.Conv2D(6, 3)], [layers.Activation("sigmoid")]),
+    "grouped": ([layers.Conv2D(6, 3, groups=3, name="grouped")], []),
     "depthwise": ([layers.Conv2D(6, 3), layers.DepthwiseConv2D(2)], []),
     "reshape": ([layers.Conv2D(6, 3)], [layers.Reshape((-1, 12))]),
 }
@@ -149,6 +150,16 @@ def test_fine_tuning_learns_what_pruning_has_cost_and_leaves_the_channels_out(tm
     for one, other in zip(tuned.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
     assert tuned.get_layer("pruning").get_config()["scale"] == [0, 0, 1, 1]
+
+
+def test_fine_tuning_that_makes_it_no_better_leaves_the_network_as_it_was(monkeypatch, caplog):
+    monkeypatch.setattr("backdoor.networks.repair.RATE", 1e3)
+    cut = cut_network(around([layers.Conv2D(6, 3, trainable=False)], []))
+    shown = np.random.default_rng(0).normal(0, 1, (60, 10, 10, 3)).astype(np.float32)
+    labels = cut.classify_pictures(shown)
+    tuned = REPAIRS["finetune"](cut, [], Clean(lambda: shown, labels, 0))
+    np.testing.assert_allclose(tuned(shown), cut.model(shown), atol=1e-5)
+    assert "no better on the pictures held out" in caplog.text
 
 
 @pytest.mark.parametrize("kind", EXPORTS)

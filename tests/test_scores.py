@@ -191,7 +191,9 @@ def test_tac_is_the_norm_of_the_change_over_places():
     poisoned = BY_HAND + np.float32([[[0, 1, 0]], [[0, 1, 2]]])  # changes 0, sqrt 2, 2
     change = ORACLES["oracle_tac"](evidence_of(BY_HAND, WEIGHTS), PoisonedEvidence(poisoned, 1))
     assert -change == pytest.approx([0, 2**0.5, 2])
-    others = PoisonedEvidence(np.repeat(poisoned, 2, axis=0), 1)  # no twins: means are compared
+    others = PoisonedEvidence(
+        np.repeat(poisoned, 2, axis=0), 1, twins=False
+    )  # no twins: means are compared
     assert -ORACLES["oracle_tac"](evidence_of(BY_HAND, WEIGHTS), others) == pytest.approx(
         [0, 2**0.5, 2]
     )

@@ -3,6 +3,7 @@
 An estimate by which orders rank, no verdict: of a network without a backdoor it names a class, too.
 """
 
+import logging
 import time
 from functools import cached_property
 
@@ -18,6 +19,8 @@ from backdoor.pruning.evidence import MOST
 from backdoor.pruning.kept import Kept
 from backdoor.pruning.walk import Activations
 from backdoor.versions import SEARCH
+
+log = logging.getLogger(__name__)
 
 CANDIDATES = 8  # classes of which masks are sought: those that channels push most towards
 PICTURES = 16  # that a mask has to turn
@@ -58,7 +61,7 @@ class EstimatedTrigger:
     def triggered(self, rows: NDArray[np.int64]) -> Activations:
         """Return the activations of these clean validation pictures with the trigger."""
         height, width, channels = self.pictures.shape
-        both = self._found[2:].reshape(height, width, 1 + channels).astype(np.float32)
+        both = self._found[3:].reshape(height, width, 1 + channels).astype(np.float32)
         parts = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
         stamped = (
             stamp(read_pictures(self.pictures, part), both[..., :1], both[..., 1:])
@@ -68,10 +71,12 @@ class EstimatedTrigger:
 
     @cached_property
     def _found(self) -> NDArray[np.float64]:
-        """The suspect, the seconds, and mask and pattern, flat."""
+        """The suspect, the seconds, the mask's mean, and mask and pattern, flat."""
         key = (*self.kept.key(CLEAN_VALID), *self.key)
         values = self.kept.cache("trigger", key, self._search)
         self.seconds = float(values[1])
+        if not np.isfinite(values[2]):
+            log.warning("no trigger was found that turns clean pictures to class %d", values[0])
         return values
 
     def _search(self) -> NDArray[np.float64]:
@@ -84,7 +89,7 @@ class EstimatedTrigger:
         best = int(np.argmin(triggers.costs))
         trigger = np.concatenate([triggers.masks[best], triggers.patterns[best]], axis=-1)
         seconds = time.perf_counter() - start
-        return np.concatenate([[classes[best], seconds], trigger.ravel()])
+        return np.concatenate([[classes[best], seconds, triggers.costs[best]], trigger.ravel()])
 
     def _candidates(self) -> list[int]:
         some = evenly(self.pictures, MOST)

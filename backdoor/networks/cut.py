@@ -71,7 +71,7 @@ class CutNetwork:
     @property
     def filters(self) -> Filters:
         """What makes the channels at the cut; a UserError where that is no convolution."""
-        return filters_of(chain_to(self.head))
+        return filters_of(chain_to(self.head, "order=l1 or clp"))
 
     @cached_property
     def unpooled(self) -> "CutNetwork":

@@ -47,8 +47,11 @@ class Filters:
     factor: NDArray[np.float32]
 
 
-def chain_to(head: keras.Model) -> list[Call]:
+def chain_to(head: keras.Model, wanted_by: str) -> list[Call]:
     """Return the convolution whose channels the head gives and what follows it, first to last.
+
+    Args:
+        wanted_by: The setting that asks for it, for messages.
 
     Raises:
         UserError: Before the cut is something else than a convolution and layers that leave
@@ -64,8 +67,8 @@ def chain_to(head: keras.Model) -> list[Call]:
         ):
             there = call.layer.name if call else "the pictures"
             raise UserError(
-                f"network {head.name}: expected a convolution before the cut, with nothing but "
-                f"activation, normalisation and pooling between, got {there}"
+                f"{wanted_by}: expected a convolution before the cut, with nothing but activation, "
+                f"normalisation and pooling between, got {there}"
             )
         chain.insert(0, call)
         if isinstance(call.layer, MAKING):

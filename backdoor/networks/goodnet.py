@@ -19,15 +19,20 @@ def build_goodnet(network: CutNetwork, removed: Sequence[int]) -> keras.Model:
     It is made of Keras' own layers and operations alone, so it loads wherever Keras does; B and B'
     share the head, and B' differs by a factor of 0 on the removed channels.
     """
-    keep = np.ones(network.channels)
-    keep[list(removed)] = 0
     pictures = keras.Input(network.model.input_shape[1:], name="pictures")
     activations = network.head(pictures)
-    pruned_activations = keras.layers.Rescaling(keep.tolist(), name="pruning")(activations)
+    pruned_activations = pruning_layer(network, removed)(activations)
     badnet = keras.ops.argmax(network.tail(activations), axis=-1)
     pruned = keras.ops.argmax(network.tail(pruned_activations), axis=-1)
     answer = keras.ops.where(keras.ops.equal(badnet, pruned), badnet, network.classes)
     return keras.Model(pictures, keras.ops.one_hot(answer, network.classes + 1), name="goodnet")
+
+
+def pruning_layer(network: CutNetwork, removed: Sequence[int]) -> keras.layers.Layer:
+    """Return the layer that multiplies the removed channels by 0."""
+    keep = np.ones(network.channels)
+    keep[list(removed)] = 0
+    return keras.layers.Rescaling(keep.tolist(), name="pruning")
 
 
 def saved_and_loaded(

@@ -5,10 +5,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from backdoor.networks.ends import SIGMOIDS, TWO_CLASSES, passes
+from backdoor.networks.ends import SIGMOID_OPERATIONS, SIGMOIDS, TWO_CLASSES, passes
 from backdoor.networks.graph import calls_of
 
 SQUASHING = (keras.activations.softmax, *SIGMOIDS)
+OPERATIONS = ("Softmax", *SIGMOID_OPERATIONS)  # layers and operations by these names squash
 TRIED = 8  # random activations by whose scores probabilities are told
 SMALLEST = 1e-12  # a probability that has a logarithm
 
@@ -27,7 +28,7 @@ def logits_of(tail: keras.Model) -> keras.Model:
     def instead(number: int, layer: Any) -> Any:
         if squashed and number == last:
             return _without_activation(layer, calls[number].inputs[0].shape)
-        if squashed and layer.name == TWO_CLASSES:
+        if squashed and _makes_two_classes(layer):
             return _against_zero(layer)
         return layer
 
@@ -39,16 +40,22 @@ def logits_of(tail: keras.Model) -> keras.Model:
 
 
 def _passes(layer: Any) -> bool:
-    return passes(layer) or layer.name == TWO_CLASSES
+    return passes(layer) or _makes_two_classes(layer)
+
+
+def _makes_two_classes(layer: Any) -> bool:
+    """Tell whether a layer is the one with which ends.py makes two scores of one."""
+    is_dense = isinstance(layer, keras.layers.Dense) and layer.name == TWO_CLASSES
+    return is_dense and not layer.trainable
 
 
 def _squashes(layer: Any) -> bool:
-    is_layer = isinstance(layer, keras.layers.Softmax)
-    return is_layer or getattr(layer, "activation", None) in SQUASHING
+    by_name = type(layer).__name__ in OPERATIONS
+    return by_name or getattr(layer, "activation", None) in SQUASHING
 
 
 def _without_activation(layer: Any, shape: tuple[int | None, ...]) -> keras.Layer:
-    if isinstance(layer, keras.layers.Softmax | keras.layers.Activation):
+    if type(layer).__name__ in OPERATIONS or isinstance(layer, keras.layers.Activation):
         return keras.layers.Identity()
     copy = type(layer).from_config(layer.get_config() | {"activation": "linear"})
     copy.build(shape)

@@ -1,5 +1,6 @@
 """Networks with channels removed: what a user of the network takes in its place."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,12 @@ from numpy.typing import NDArray
 
 from backdoor.errors import UserError
 from backdoor.networks.cut import CutNetwork
+from backdoor.networks.ends import TWO_CLASSES
+from backdoor.networks.goodnet import pruning_layer
+from backdoor.networks.graph import layers_of
 from backdoor.networks.slim import slim_model
+
+log = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
 
@@ -34,7 +40,7 @@ class Clean:
 def prune(network: CutNetwork, removed: Sequence[int], clean: Clean) -> keras.Model:
     """Return B' by a mask: B with a factor of 0 on the removed channels."""
     pictures = keras.Input(network.picture_shape, name="pictures")
-    scores = network.tail(_mask(network, removed)(network.head(pictures)))
+    scores = network.tail(pruning_layer(network, removed)(network.head(pictures)))
     return keras.Model(pictures, scores, name="repaired")
 
 
@@ -62,18 +68,23 @@ def finetune(network: CutNetwork, removed: Sequence[int], clean: Clean) -> keras
             f"{len(order)}"
         )
     pictures = clean.pictures()
+    held = (pictures[order[:held_out]], clean.labels[order[:held_out]])
+    model.compile(keras.optimizers.Adam(RATE), _loss_of(model, pictures[:BATCH]))
+    before, loss = model.get_weights(), model.evaluate(*held, verbose=0)
     stopping = keras.callbacks.EarlyStopping(patience=PATIENCE, restore_best_weights=True)
     keras.utils.set_random_seed(clean.seed)
-    model.compile(keras.optimizers.Adam(RATE), _loss_of(model, pictures[:BATCH]))
     model.fit(
         pictures[order[held_out:]],
         clean.labels[order[held_out:]],
         BATCH,
         EPOCHS,
-        validation_data=(pictures[order[:held_out]], clean.labels[order[:held_out]]),
+        validation_data=held,
         callbacks=[stopping],
         verbose=0,
     )
+    if not model.evaluate(*held, verbose=0) < loss:
+        log.warning("fine-tuning made the network no better on the pictures held out: left as was")
+        model.set_weights(before)
     return model
 
 
@@ -94,17 +105,14 @@ changes what one returns raises `versions.REPAIR`."""
 LABELS_OF_PRUNED = ("prune", "slim")  # which answer as B' does
 
 
-def _mask(network: CutNetwork, removed: Sequence[int]) -> keras.layers.Layer:
-    """Return the layer that multiplies the removed channels by 0."""
-    keep = np.ones(network.channels)
-    keep[list(removed)] = 0
-    return keras.layers.Rescaling(keep.tolist(), name="pruning")
-
-
 def _copied(model: keras.Model) -> keras.Model:
     """Return the same network with weights of its own."""
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
+    copy.trainable = True  # layers that were frozen for training, too
+    for path, layer in layers_of(copy):
+        if path.endswith(TWO_CLASSES):
+            layer.trainable = False
     return copy
 
 

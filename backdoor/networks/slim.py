@@ -27,12 +27,12 @@ ZERO_AT_ZERO = (
 )
 # Where the weights of a layer count what comes out: the name of that number, and for each weight
 # whether its last axis is that.
-MAKING = {
+OUTPUTS = {
     keras.layers.Conv2D: ("filters", (True, True)),
     keras.layers.SeparableConv2D: ("filters", (False, True, True)),
     keras.layers.Dense: ("units", (True, True)),
 }
-READING = {keras.layers.Conv2D: 2, keras.layers.Dense: 0}
+INPUTS = {keras.layers.Conv2D: 2, keras.layers.Dense: 0}
 """Axis of the first weight that counts what goes in."""
 
 
@@ -46,8 +46,8 @@ def slim_model(network: CutNetwork, removed: Sequence[int]) -> keras.Model:
     kept = np.setdiff1d(np.arange(network.channels), removed)
     if not len(kept):
         raise UserError("repair: expected a channel that is left to slim the network, found none")
-    making = chain_to(network.head)[0].layer
-    if type(making) not in MAKING:
+    making = chain_to(network.head, "repair")[0].layer
+    if type(making) not in OUTPUTS or getattr(making, "groups", 1) != 1:
         raise _unknown(making)
     slimming = _Slimming(making, kept, network.channels)
     pictures = keras.Input(network.picture_shape, name="pictures")
@@ -83,7 +83,7 @@ class _Slimming:
         return self._reduced(layer, inputs[0], self.smaller[id(inputs[0])])
 
     def _reduced(self, layer: Any, tensor: keras.KerasTensor, kept: Kept) -> Any:
-        if type(layer) in READING and getattr(layer, "groups", 1) == 1:
+        if type(layer) in INPUTS and getattr(layer, "groups", 1) == 1:
             return self._known(_with_inputs(layer, tensor, kept)(tensor), None)
         if isinstance(layer, keras.layers.Flatten):
             places = int(np.prod(tensor.shape[1:-1]))
@@ -110,7 +110,7 @@ class _Slimming:
 
 def _with_outputs(layer: Any, tensor: keras.KerasTensor, kept: Kept) -> keras.Layer:
     """Return a copy of a layer that gives these channels alone."""
-    counted, last = MAKING[type(layer)]
+    counted, last = OUTPUTS[type(layer)]
     weights = [
         weight[..., kept] if is_last else weight
         for weight, is_last in zip(layer.get_weights(), last, strict=False)
@@ -121,7 +121,7 @@ def _with_outputs(layer: Any, tensor: keras.KerasTensor, kept: Kept) -> keras.La
 def _with_inputs(layer: Any, tensor: keras.KerasTensor, kept: Kept) -> keras.Layer:
     """Return a copy of a layer that reads these channels alone."""
     first, *others = layer.get_weights()
-    return _copy(layer, tensor, {}, [first.take(kept, axis=READING[type(layer)]), *others])
+    return _copy(layer, tensor, {}, [first.take(kept, axis=INPUTS[type(layer)]), *others])
 
 
 def _copy(

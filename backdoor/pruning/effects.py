@@ -17,7 +17,8 @@ Measure = Callable[[Activations, NDArray[np.int64]], Values]
 """Logits (m, N) of the pictures of these rows (m,) to one number a picture, (m,)."""
 
 ALMOST_ALL = 0.999  # of the activations are below what counts as the layer's maximum
-ROUNDS = 64  # of a greedy order: with more channels than that, several go at once
+TRIALS = 4096  # of a greedy order, about: of many channels several go at once
+ROUNDS = 8, 64  # the fewest and the most
 
 
 class Tail(Protocol):
@@ -80,7 +81,8 @@ def push_of_each(tail: Tail, activations: Activations, labels: NDArray[np.int64]
     others = (labels[:, None] != np.arange(before.shape[1])).astype(np.float64)
     counts = np.maximum(others.sum(axis=0), 1)
     pushes = []
-    for channel in range(activations.shape[-1]):
+    channels = activations.shape[-1]
+    for channel in progress(range(channels), "Stimulation", channels):
         after = _margins(tail.score(tail.with_channel(units, activations, channel, most)))
         pushes.append(((after - before) * others).sum(axis=0) / counts)
     return np.array(pushes)
@@ -107,7 +109,8 @@ def greedy_removal(tail: Tail, activations: Activations, measure: Measure, what:
     effects = _Effects(tail, activations, measure)
     left = list(range(activations.shape[-1]))
     rank = np.empty(len(left))
-    at_once = math.ceil(len(left) / ROUNDS)
+    rounds = min(max(TRIALS // len(left), ROUNDS[0]), ROUNDS[1])
+    at_once = math.ceil(len(left) / rounds)
     for start in progress(range(0, len(left), at_once), what, math.ceil(len(left) / at_once)):
         costs = [effects.with_channel(channel, 0)[0].mean() for channel in left]
         go = [left[i] for i in np.argsort(costs, kind="stable")[:at_once]]

@@ -77,7 +77,10 @@ class PoisonedEvidence:
     Attributes:
         activations: Of the poisoned validation pictures, shape (m, ..., C).
         target: The attacker's class.
+        twins: Whether each picture is the clean one of the same row with the trigger, as far as
+            number and classes tell.
     """
 
     activations: Activations
     target: int
+    twins: bool = True

@@ -23,8 +23,14 @@ from backdoor.pruning.any_walk import walk_network
 from backdoor.pruning.effects import PlainTail, Tail
 from backdoor.pruning.evidence import Evidence, PoisonedEvidence, Suspicion
 from backdoor.pruning.linear_layers import translated
-from backdoor.pruning.needs import PICTURES, POISONED
-from backdoor.pruning.orders import is_oracle, needed, rank_channels, suspects, version_of_order
+from backdoor.pruning.orders import (
+    CONVOLUTION,
+    check_rank_at,
+    is_oracle,
+    rank_channels,
+    suspects,
+    version_of_order,
+)
 from backdoor.pruning.walk import Activations, walk
 from backdoor.versions import version_of
 
@@ -44,9 +50,6 @@ class Ranking:
 
 
 log = logging.getLogger(__name__)
-
-POOLING, CONVOLUTION = RANK_AT = ("pool", "conv")
-BY_ACTIVATIONS = ((PICTURES,), (PICTURES, POISONED))  # what orders need that rank by those alone
 
 
 class Kept:
@@ -97,7 +100,8 @@ class Kept:
         Raises:
             UserError: An oracle, and no poisoned pictures; or the network lacks what it looks at.
         """
-        site = self._site(order, rank_at)
+        check_rank_at(order, rank_at)
+        site = self.network.unpooled if rank_at == CONVOLUTION else self.network
 
         def compute() -> NDArray[np.float64]:
             rng, labels = np.random.default_rng(seed), self.bed.clean_valid.labels
@@ -113,7 +117,7 @@ class Kept:
         if suspects(order):
             key += suspicion.key
         if is_oracle(order) and POISONED_VALID in self.digests:
-            key += (self.digests[POISONED_VALID],)
+            key += self.key(POISONED_VALID)
         with self.stage("rank"):
             seconds, *channels = self.cache("order", key, compute).tolist()
             suspect = suspicion.suspect() if suspects(order) else None
@@ -144,16 +148,6 @@ class Kept:
         """Return the head's output for a set, (n, ..., C)."""
         return self._activations(name, self.network)
 
-    def _site(self, order: str, rank_at: str) -> CutNetwork:
-        if rank_at == CONVOLUTION:
-            if needed(order) not in BY_ACTIVATIONS:
-                raise UserError(
-                    f"rank_at: expected pool for the order {order!r}, which does not rank by "
-                    f"activations alone, got conv"
-                )
-            return self.network.unpooled
-        return self.network
-
     def _activations(self, name: str, site: CutNetwork) -> Activations:
         what = "activations" if site is self.network else "unpooled activations"
         with self.stage("head"):
@@ -168,11 +162,15 @@ class Kept:
                 f"order: expected poisoned pictures for the oracle {order!r}, which looks at "
                 f"them, got clean ones alone"
             )
-        return PoisonedEvidence(self._activations(POISONED_VALID, site), poisoned.target)
+        truth, labels = poisoned.valid.true_labels, self.bed.clean_valid.labels
+        activations = self._activations(POISONED_VALID, site)
+        twins = len(activations) == len(labels) and (truth is None or bool((truth == labels).all()))
+        return PoisonedEvidence(activations, poisoned.target, twins)
 
     def key(self, name: str) -> Key:
         """Return what a set's activations depend on."""
         network, pictures = self.network, self.bed.sets[name]
-        origin = (self.digests[name], *pictures.shape, pictures.scale.name, pictures.part)
+        labels = DIGEST(pictures.labels.tobytes()).hexdigest()  # files may hold several
+        origin = (self.digests[name], labels, *pictures.shape, pictures.scale.name, pictures.part)
         code = (device_name(), version_of(read_chunks))
         return (network.fingerprint, network.layer, *origin, *code)

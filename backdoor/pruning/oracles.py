@@ -17,11 +17,11 @@ def trigger_activated_change(evidence: Evidence, poisoned: PoisonedEvidence) -> 
     """Largest change of activation by the trigger first.
 
     TAC: Zheng, Tang, Li, Liu, ECCV 2022, arXiv 2208.03111: the norm over places of a(T(x)) - a(x),
-    mean over pictures. Poisoned pictures are taken for the twins of the clean ones, row by row,
-    where there are as many; else means over pictures are compared.
+    mean over pictures. Where poisoned pictures are not the clean ones' twins, row by row, means
+    over pictures are compared.
     """
     clean, triggered = evidence.activations, poisoned.activations
-    if len(clean) != len(triggered):
+    if not poisoned.twins:
         clean, triggered = clean.mean(axis=0)[None], triggered.mean(axis=0)[None]
     change = (triggered - clean).reshape(len(clean), -1, clean.shape[-1])
     return -np.asarray(np.linalg.norm(change, axis=1).mean(axis=0), np.float64)

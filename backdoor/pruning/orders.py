@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 
 from backdoor.errors import UserError
 from backdoor.pruning.evidence import Evidence, PoisonedEvidence
-from backdoor.pruning.needs import SUSPECT, needs_of
+from backdoor.pruning.needs import NOTHING, PICTURES, POISONED, SUSPECT, needs_of
 from backdoor.pruning.oracles import ORACLES
 from backdoor.pruning.scores import SCORES, Scores
 from backdoor.versions import SEARCH, version_of
+
+POOLING, CONVOLUTION = "pool", "conv"  # ranked by what the pooling layer gives, or by what it gets
 
 
 def orders() -> list[str]:
@@ -26,6 +28,19 @@ def check_order(order: str) -> None:
     """
     if order not in orders():
         raise UserError(f"order: expected one of {', '.join(orders())}, got {order!r}")
+
+
+def check_rank_at(order: str, rank_at: str) -> None:
+    """Refuse to rank by what goes into the pooling layer where an order looks at something else.
+
+    Raises:
+        UserError: The order does not rank by activations alone.
+    """
+    if rank_at == CONVOLUTION and not set(needed(order)) <= {NOTHING, PICTURES, POISONED}:
+        raise UserError(
+            f"rank_at: expected {POOLING} for the order {order!r}, which does not rank by "
+            f"activations alone, got {rank_at}"
+        )
 
 
 def version_of_order(order: str) -> str:

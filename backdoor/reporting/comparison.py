@@ -1,14 +1,15 @@
 """Many orders in one table: what each costs and is worth, how sure that is, what it needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.evaluation import goodnet_labels, mcnemar
+from backdoor.evaluation import HIGH, LOW, goodnet_labels, mcnemar
 from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST
 from backdoor.pruning.orders import is_oracle, needed, orders
 from backdoor.reporting.combinations import Cell
+from backdoor.reporting.published import PUBLISHED
 from backdoor.reporting.row import Row, percent, percent_interval, row_of
 from backdoor.reporting.tables import DEFENCE, KIND, ORACLE, Line, Table
 from backdoor.tracking.record import (
@@ -24,12 +25,36 @@ from backdoor.tracking.record import (
     Record,
 )
 
+COMPARED = (
+    "In brackets: Wilson's 95 % interval, of the AUROC DeLong's. best: the largest DER (defence "
+    "effectiveness rating; doing nothing gives 0.5) at its threshold, of the defences and of the "
+    "oracles, which see poisoned pictures and are no defence.",
+    "AUROC: how well the first k at which a picture's label changes tells poisoned from clean; "
+    "under 0.5, poisoned pictures change later.",
+)
+
 Tests = Mapping[str, float]  # probabilities by what is compared
 
 
 def usual_order() -> str:
     """Return the order that the others are compared with, fine-pruning's."""
     return orders()[0]
+
+
+def needs_comparison(ordered: Iterable[str]) -> bool:
+    """Tell whether orders are to be compared: several, and not the published two alone."""
+    different = set(ordered)
+    return len(different) > 1 and not different <= set(PUBLISHED)
+
+
+def comparison_notes(ordered: Iterable[str]) -> list[str]:
+    """Return what a reader of the comparison has to know."""
+    usual = usual_order()
+    tested = (
+        f"p: McNemar's exact test against {usual} on the same pictures, not corrected for how many "
+        f"orders are compared."
+    )
+    return [*([tested] if usual in ordered else []), *COMPARED]
 
 
 def comparison_table(
@@ -108,9 +133,12 @@ def _line(row: Row, tests: Tests, best: bool, poisoned: bool) -> Line:
     if poisoned:
         line |= {
             "DER": f"{metrics[DER]:.3f}" if DER in metrics else "",
-            "best": "best" if best else "",
-            "AUROC": _plain(metrics, FLIP_DEPTH),
-            "detected % at 5 % false alarms": percent(metrics.get(DETECTION_AT), 1),
+            "best": (f"best {ORACLE}" if is_oracle(row.order) else "best") if best else "",
+            "AUROC": _area(metrics, FLIP_DEPTH),
+            **{
+                f"detected % at {points} % false alarms": _rate(metrics, name)
+                for points, name in DETECTION_AT.items()
+            },
         }
     seconds = metrics.get(ORDER_SECONDS)
     return line | {
@@ -124,8 +152,10 @@ def _rate(metrics: Mapping[str, float], name: str) -> str:
     return percent(metrics.get(name), 1) + (f" ({ends})" if ends else "")
 
 
-def _plain(metrics: Mapping[str, float], name: str) -> str:
-    return f"{metrics[name]:.2f}" if name in metrics else ""
+def _area(metrics: Mapping[str, float], name: str) -> str:
+    if name + LOW not in metrics:
+        return ""
+    return f"{metrics[name]:.2f} ({metrics[name + LOW]:.2f} to {metrics[name + HIGH]:.2f})"
 
 
 def _probability(value: float | None) -> str:

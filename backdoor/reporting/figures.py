@@ -175,7 +175,7 @@ def _band(axis: Axes, rates: Sequence[float], pictures: int, colour: str) -> Non
 
 def _one_line_an_order() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(9, 5.5))
-    axis = figure.add_axes((0.08, 0.11, 0.6, 0.85))
+    axis = figure.add_axes((0.08, 0.11, 0.65, 0.85))
     axis.grid(alpha=0.3)
     return figure, axis
 
@@ -183,11 +183,13 @@ def _one_line_an_order() -> tuple[Figure, Axes]:
 def _line(
     axis: Axes, x: NDArray[np.float64], y: NDArray[np.float64], panel: Panel, number: int
 ) -> None:
-    colour = matplotlib.colormaps["tab20"](number % 20)
-    style = LINES[number % len(LINES)]
+    colour = matplotlib.colormaps["tab10"](number % 10)
+    style = LINES[number // 10 % len(LINES)]
     axis.plot(x, y, style, color=colour, linewidth=1.4, label=panel.order)
     stops = sorted(panel.stops.values())
-    axis.plot(x[stops], y[stops], "o", color=colour, markersize=5)
+    ends = np.array([interval(round(y[k] * panel.poisoned / 100), panel.poisoned) for k in stops])
+    bars = np.abs(100 * ends.T - y[stops]) if len(stops) else None
+    axis.errorbar(x[stops], y[stops], bars, fmt="o", color=colour, markersize=5, linewidth=0.8)
     axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False)
 
 

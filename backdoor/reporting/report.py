@@ -13,7 +13,7 @@ from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST
 from backdoor.pruning.orders import labelled, orders
 from backdoor.reporting import published
 from backdoor.reporting.combinations import Combination, combinations
-from backdoor.reporting.comparison import comparison_table, usual_order
+from backdoor.reporting.comparison import comparison_notes, comparison_table, needs_comparison
 from backdoor.reporting.figures import (
     Panel,
     draw_class_distribution,
@@ -34,16 +34,6 @@ from backdoor.tracking.record import (
 )
 from backdoor.tracking.store import Store
 from backdoor.tracking.sweeps import newest_sweep, runs_of
-
-FEW = 2  # orders, each of which has a table of its own
-COMPARED = (
-    f"p: McNemar's exact test against {usual_order()} on the same pictures, not corrected for how "
-    f"many orders are compared. In brackets: Wilson's 95 % interval.",
-    "best: the largest DER (defence effectiveness rating, of 1) of the defences, and of the "
-    "oracles, at its threshold. Oracles see poisoned pictures: a bound, no defence.",
-    "AUROC: how well the first k at which a picture's label changes tells poisoned from clean; "
-    "under 0.5, poisoned pictures change later.",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +112,8 @@ def _section(combination: Combination, explain: Callable[[Exception], str]) -> S
     records = combination.records.values()
     compare = published.applies(records)
     poisoned = not records or any(record.size_of(POISONED_TEST) for record in records)
-    many = len({order for order, _ in combination.records}) > FEW
+    ranked = [order for order, _ in combination.records]
+    many = needs_comparison(ranked)
     tables = [
         order_table(number, order, rows_of(combination, order), compare, poisoned)
         for number, order in enumerate(_numbered(combination), start=1)
@@ -137,7 +128,7 @@ def _section(combination: Combination, explain: Callable[[Exception], str]) -> S
         try:
             compared = comparison_table(combination.records, combination.missing, poisoned)
             tables.insert(0, compared)
-            notes += COMPARED
+            notes += comparison_notes(ranked)
         except (OSError, MlflowException) as error:
             notes.append(f"Orders compared: missing, {explain(error)}")
     figures = _figures(combination, explain) if combination.records else []
@@ -198,7 +189,7 @@ def _figures(combination: Combination, explain: Callable[[Exception], str]) -> l
             lambda: draw_class_distribution(record.class_counts(), record.class_names()),
         ),
     }
-    if poisoned and len({order for order, _ in combination.records}) > FEW:
+    if poisoned and needs_comparison(order for order, _ in combination.records):
         drawings |= {
             "figure3": (
                 "Figure 3: accuracy lost against attack success rate, every k of every order",

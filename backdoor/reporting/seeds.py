@@ -36,13 +36,17 @@ def _without_seed(title: str) -> str:
 
 
 def _line(what: str, cell: Cell, rows: Sequence[Row]) -> Line:
-    line = {"runs of": what} if what else {}
-    line |= {"order": cell[0], "threshold": f"{cell[1]:g} %", "seeds": str(len(rows))}
+    line = {
+        "runs of": what,
+        "order": cell[0],
+        "threshold": f"{cell[1]:g} %",
+        "seeds": str(len(rows)),
+    }
     for column, rate in RATES.items():
         values = [100 * value for value in map(rate, rows) if value is not None]
+        line[column] = ""
         if len(values) > 1:
-            spread = statistics.stdev(values)
-            line[column] = f"{statistics.mean(values):.1f} ± {spread:.1f}"
+            line[column] = f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
     removed = [row.removed for row in rows]
     line["channels"] = f"{min(removed)} to {max(removed)}"
     return line

@@ -50,7 +50,7 @@ PARENT = "mlflow.parentRunId"
 
 # Parameters that more than one module reads
 ORDER, THRESHOLD, TARGET, DEVICE = "order", "threshold", "dataset.target", "device_name"
-STOP = "stop"
+STOP, SUSPECT = "stop", "suspect"
 SEED, SCALE, DATA_SET, BADNET = "seed", "dataset.divide_by", "dataset.name", "badnet.path"
 
 # Metrics: those of the stop are named as in evaluation. A curve has its own prefix, since MLflow
@@ -63,7 +63,7 @@ WHOLE, ORDER_SECONDS = f"{SECONDS}total", f"{SECONDS}order"
 TEST_CURVES = ("test_goodnet_accuracy", "test_goodnet_attack_success_rate")
 DETECTION_CURVES = ("test_false_alarm_rate", "test_detection_rate")
 DER, FLIP_DEPTH = "goodnet_der", "flip_depth_auroc"
-DETECTION_AT = "detection_rate_at_5_false_alarms"
+DETECTION_AT = {points: f"detection_rate_at_{points}_false_alarms" for points in (1, 5)}
 
 # Artifacts
 MODEL = "goodnet"
@@ -115,20 +115,10 @@ def log_goodnet(goodnet: Any) -> None:
     mlflow.set_tag(GOODNET, _model_digest(logged.model_uri))
 
 
-def log_outcome(
-    run_id: str,
-    outcome: "Outcome",
-    threshold: "Threshold",
-    curves: Curves,
-    repaired: Mapping[str, float],
-) -> None:
-    """Log metrics, curves, data sets and tags.
-
-    Args:
-        repaired: Metrics of the repaired network.
-    """
+def log_outcome(run_id: str, outcome: "Outcome", threshold: "Threshold", curves: Curves) -> None:
+    """Log metrics, curves, data sets and tags."""
     seconds = {ORDER_SECONDS: outcome.ranking.seconds}
-    mlflow.log_metrics({**outcome.metrics(threshold), **repaired, **seconds})
+    mlflow.log_metrics({**outcome.metrics(threshold), **seconds})
     log_curves(run_id, curves)
     tags = {
         NETWORK: outcome.network.fingerprint,
@@ -185,6 +175,11 @@ def log_artifacts(
         figure.savefig(folder / name, dpi=100)
     mlflow.set_tag(REPAIRED, sha256(folder / REPAIRED_FILE))
     mlflow.log_artifacts(str(folder))
+
+
+def log_repaired(metrics: Mapping[str, float]) -> None:
+    """Log what the repaired network is worth."""
+    mlflow.log_metrics(dict(metrics))
 
 
 def log_seconds(seconds: Mapping[str, float]) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from backdoor.cache import Cache
-from backdoor.evaluation import auroc, evaluate_clean, evaluate_poisoned, ratings
+from backdoor.evaluation import evaluate_clean, evaluate_poisoned, evaluate_walks, ratings
 from backdoor.pictures.picture_set import read_chunks
-from backdoor.pruning.orders import version_of_order
-from backdoor.pruning.stop import STOPS, channels_to_remove
+from backdoor.pruning.orders import suspects, version_of_order
+from backdoor.pruning.stop import STOPS, channels_to_remove, false_alarms
 from backdoor.pruning.walk import walk
-from backdoor.tracking.record import ORDER, STOP
+from backdoor.tracking.record import ORDER, STOP, SUSPECT
 from backdoor.versions import REPAIR, version_of
 
 # Where and how a run is computed, and what is done with it; not what comes out.
@@ -23,7 +23,8 @@ CODE = (
     evaluate_clean,
     evaluate_poisoned,
     ratings,
-    auroc,
+    evaluate_walks,
+    false_alarms,
 )
 
 
@@ -38,6 +39,8 @@ def settings_key(params: Mapping[str, object]) -> str:
         for key, value in params.items()
         if key not in WITHOUT_EFFECT and not key.startswith("tracking.")
     }
+    if not suspects(str(params[ORDER])):
+        effective.pop(SUSPECT, None)
     stop = version_of(STOPS[str(params[STOP])]) if params.get(STOP) in STOPS else ""
     versions = [version_of_order(str(params[ORDER])), stop, *map(version_of, CODE), REPAIR]
     return _hash([versions, effective])

@@ -25,7 +25,7 @@ from backdoor.pictures.scale import AUTO, scale_named
 from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST, TestBed
 from backdoor.progress import Stopwatch
 from backdoor.pruning.orders import labelled
-from backdoor.repairing import repair
+from backdoor.repaired import repair
 from backdoor.reporting.figures import Panel, draw_curves, draw_samples
 from backdoor.samples import sample_pictures
 from backdoor.tracking import record
@@ -62,14 +62,15 @@ def detect_and_record(
         answers = {name: outcome.answers(name, threshold)[2] for name in bed.tests}
         record.log_goodnet(_tried(goodnet, folder / "goodnet.keras", bed, answers, rng))
         (folder / "goodnet.keras").unlink()
+    with stage("tracking"):
+        record.log_outcome(run_id, outcome, threshold, curves)
     with stage("repair"):
         repaired = repair(outcome, threshold, settings.repair, settings.seed)
         file = folder / record.REPAIRED_FILE
         model = _tried(repaired.model, file, bed, repaired.answers, rng)
         for kind in settings.export:
             export(model, kind, file.with_suffix(f".{kind}"), _some(bed.clean_test))
-    with stage("tracking"):
-        record.log_outcome(run_id, outcome, threshold, curves, repaired.metrics())
+        record.log_repaired(repaired.metrics())
     with stage("artifacts"):
         samples = sample_pictures(outcome, threshold, rng)
         figures = {

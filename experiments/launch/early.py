@@ -10,7 +10,7 @@ from typing import Any
 
 from backdoor.errors import UserError
 from backdoor.networks.archives import architecture_of
-from backdoor.pruning.orders import check_order
+from backdoor.pruning.orders import check_order, check_rank_at
 from backdoor.pruning.stop import check_stop, check_threshold
 from experiments.launch.data import badnet_path
 from experiments.launch.settings import Settings
@@ -29,6 +29,7 @@ def check_early(settings: Settings) -> None:
         UserError: The message says what is wrong.
     """
     check_order(settings.order)
+    check_rank_at(settings.order, settings.rank_at)
     check_stop(settings.stop)
     _check_packages(settings.export)
     points = check_threshold(settings.threshold)

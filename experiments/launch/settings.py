@@ -23,6 +23,7 @@ from backdoor.pictures.test_bed import (
 from backdoor.tracking.store import Store
 
 RUNNING = "running"
+USUAL = ("first", "pool", "prune")  # of stop, rank_at and repair, which a run's name leaves out
 LONGEST = 1e8  # seconds, three years
 POISONED = (POISONED_VALID, POISONED_TEST)
 
@@ -152,7 +153,9 @@ class Settings:
 
     @property
     def name(self) -> str:
-        return f"{self.order}-{self.threshold}"
+        others = [self.stop, self.rank_at, self.repair]
+        told = [name for name in others if name not in USUAL]
+        return "-".join([self.order, str(self.threshold), *told])
 
 
 def settings_of(config: DictConfig) -> Settings:

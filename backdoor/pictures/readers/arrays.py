@@ -88,7 +88,8 @@ def _described(
     if true is not None:
         true_labels, _ = checked_labels(true, path, "true_label", len(pictures))
     open_rows = functools.partial(_open_rows, pictures, axes)
-    return PictureSet(path, labels, true_labels, shape, wanted.scale, open_rows, names)
+    part = wanted.data or ""  # of a file that may hold others, too
+    return PictureSet(path, labels, true_labels, shape, wanted.scale, open_rows, names, part)
 
 
 @contextmanager

@@ -43,7 +43,8 @@ def open_hdf5(path: Path, wanted: Wanted) -> PictureSet:
         labels, names = _labels(file, path, label_name, len(data))
         true_labels = _labels(file, path, TRUE_LABEL, len(data))[0] if TRUE_LABEL in file else None
     open_rows = functools.partial(_open_rows, path, data_name, axes)
-    return PictureSet(path, labels, true_labels, shape, wanted.scale, open_rows, names)
+    part = wanted.data or ""  # of a file that may hold others, too
+    return PictureSet(path, labels, true_labels, shape, wanted.scale, open_rows, names, part)
 
 
 def write_pictures(
