@@ -171,5 +171,5 @@ def test_the_search_and_the_repairs_are_named_after_their_versions(monkeypatch):
 
 CODE_DIGESTS = {
     "search-1": "af900dd3ee01",
-    "repair-1": "d6153c687f0e",
+    "repair-1": "12339d616c5b",
 }

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor.errors import UserError
+from backdoor.evaluation import mcnemar
 from backdoor.networks.cut import CutNetwork
 from backdoor.networks.ends import TWO_CLASSES
 from backdoor.networks.goodnet import pruning_layer
@@ -20,7 +21,8 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.float32]
 
 HELD_OUT = 0.2  # of the pictures of a fine-tuning, by which it stops
-RATE, BATCH, EPOCHS, PATIENCE = 1e-3, 64, 20, 3
+RATE, BATCH, EPOCHS, PATIENCE = 3e-4, 64, 20, 5
+SURE = 0.05  # chance makes a network that much worse more rarely
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,8 @@ def finetune(network: CutNetwork, removed: Sequence[int], clean: Clean) -> keras
     """Return B' trained on clean validation pictures: the second half of Fine-Pruning.
 
     Liu, Dolan-Gavitt, Garg, RAID 2018, arXiv 1805.12185. A part of the pictures is held out, and
-    the weights are those with the least loss on it.
+    the weights are those of the epoch with the least loss on it; where they are worse there than
+    the ones before, those are kept.
     """
     model = _copied(prune(network, removed, clean))
     order = np.random.default_rng(clean.seed).permutation(len(clean.labels))
@@ -70,7 +73,7 @@ def finetune(network: CutNetwork, removed: Sequence[int], clean: Clean) -> keras
     pictures = clean.pictures()
     held = (pictures[order[:held_out]], clean.labels[order[:held_out]])
     model.compile(keras.optimizers.Adam(RATE), _loss_of(model, pictures[:BATCH]))
-    before, loss = model.get_weights(), model.evaluate(*held, verbose=0)
+    before, right = model.get_weights(), _right(model, *held)
     stopping = keras.callbacks.EarlyStopping(patience=PATIENCE, restore_best_weights=True)
     keras.utils.set_random_seed(clean.seed)
     model.fit(
@@ -82,8 +85,9 @@ def finetune(network: CutNetwork, removed: Sequence[int], clean: Clean) -> keras
         callbacks=[stopping],
         verbose=0,
     )
-    if not model.evaluate(*held, verbose=0) < loss:
-        log.warning("fine-tuning made the network no better on the pictures held out: left as was")
+    after = _right(model, *held)
+    if after.sum() < right.sum() and mcnemar(right, after) < SURE:
+        log.warning("fine-tuning made the network worse on the pictures held out: left as it was")
         model.set_weights(before)
     return model
 
@@ -114,6 +118,10 @@ def _copied(model: keras.Model) -> keras.Model:
         if path.endswith(TWO_CLASSES):
             layer.trainable = False
     return copy
+
+
+def _right(model: keras.Model, pictures: Array, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.asarray(model.predict(pictures, verbose=0).argmax(axis=1) == labels)
 
 
 def _loss_of(model: keras.Model, some: Array) -> keras.losses.Loss:
