@@ -141,3 +141,10 @@ def test_a_full_traceback_can_be_asked_for(tmp_path):
     done = script("run", "order=up", cwd=tmp_path, HYDRA_FULL_ERROR="1")
     assert "Traceback" in done.stderr
     assert "UserError: order: expected one of asc, desc" in done.stderr
+
+
+@pytest.mark.parametrize("multirun", [[], ["-m"]])
+def test_several_exports_are_a_list_and_no_sweep(multirun):
+    read = looked_at([*multirun, "export=tflite,onnx"], "run", sweeps=True)
+    assert read[-1] == "export=[tflite,onnx]"
+    assert looked_at(["export=[onnx]"], "run", sweeps=True) == ["export=[onnx]"]

@@ -2,13 +2,21 @@ import importlib.util
 import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from backdoor.errors import UserError
+from backdoor.networks.exports import EXPORTS
+from backdoor.networks.repair import REPAIRS
+from backdoor.pruning.orders import CONVOLUTION, POOLING, orders
+from backdoor.pruning.stop import STOPS
 from experiments.launch.cli import known_keys
+from experiments.launch.early import PACKAGES, check_early
+from experiments.launch.settings import Settings, settings_of
 
 CONF = Path(__file__).parents[1] / "conf"
 GIVEN = {
@@ -119,3 +127,46 @@ def test_what_help_needs_does_not_import_tensorflow_or_mlflow():
     code = "import sys, experiments.run; print({'tensorflow', 'mlflow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_study_of_orders_has_all_of_them():
+    study = OmegaConf.load(CONF / "experiment" / "orders.yaml").hydra.sweeper.params
+    assert sorted(study.order.split(",")) == sorted(orders())
+
+
+def test_the_choices_of_the_config_are_those_of_the_library():
+    hints = typing.get_type_hints(Settings)
+    assert typing.get_args(hints["repair"]) == tuple(REPAIRS)
+    assert typing.get_args(hints["rank_at"]) == (POOLING, CONVOLUTION)
+    assert typing.get_args(typing.get_args(hints["export"])[0]) == tuple(EXPORTS) == tuple(PACKAGES)
+
+
+def test_help_names_all_orders_and_stops():
+    text = help_text()
+    assert all(re.search(rf"\b{name}\b", text) for name in (*orders(), *STOPS))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["suspect=x"], "suspect: expected auto or a class, got 'x'"),
+        (["suspect=-1"], "suspect: expected auto or a class, got -1"),
+        (["repair=x"], "repair: expected 'prune', 'slim', 'finetune' or 'finetune_only', got 'x'"),
+        (["export=[x]"], "export.0: expected 'tflite' or 'onnx', got 'x'"),
+        (["valid_pictures=0"], "valid_pictures: expected at least 1, or null for all, got 0"),
+        (["rank_at=conv", "order=l1"], "rank_at: expected pool for the order 'l1'"),
+        (["stop=last"], "stop: expected one of first, before, false_alarms, got 'last'"),
+    ],
+)
+def test_what_cannot_be_set_is_refused_before_anything_starts(overrides, said):
+    with pytest.raises(UserError) as caught:
+        check_early(settings_of(OmegaConf.create(composed(*overrides))))
+    assert str(caught.value).startswith(said)
+
+
+def test_a_run_is_named_after_what_is_unusual_of_it():
+    def name(*overrides):
+        return settings_of(OmegaConf.create(composed(*overrides))).name
+
+    assert name() == "asc-2"
+    assert name("stop=before", "repair=slim", "rank_at=conv") == "asc-2-before-conv-slim"

@@ -237,3 +237,29 @@ def test_an_order_that_looks_at_classes_is_not_kept_for_other_classes(tmp_path):
         )
         orders.append(outcome.order.tolist())
     assert orders[0] != orders[1]
+
+
+def test_a_network_can_be_ranked_by_what_goes_into_the_pooling_layer(tmp_path):
+    """Means behind the pooling are 1.1 and 1.5, before it 1.1 and 0.75."""
+    pictures = keras.Input((2, 1, 3))
+    colours = layers.Conv2D(2, 1, use_bias=False, name="conv")
+    pooled = layers.MaxPooling2D((2, 1), name="pool")(colours(pictures))
+    scores = layers.Dense(2, name="scores")
+    network = keras.Model(pictures, scores(layers.Flatten()(pooled)))
+    colours.set_weights([np.float32([[1, 0], [0, 1], [0, 0]]).reshape(1, 1, 3, 2)])
+    scores.set_weights([np.eye(2), np.float32([0, -1.4])])
+    shown = np.float32([[[1, 1.5, 0], [1, 0, 0]], [[1.2, 0, 0], [1.2, 0, 0]]] * 2)
+    shown = shown.reshape(-1, 2, 1, 3).transpose(0, 3, 1, 2)  # as stored: channels first
+    shown[::2, 1, 0] = 3
+    bed = bed_of(tmp_path, {"data": shown, "label": [1, 0] * 2})
+    orders = [
+        detect(cut_network(network), bed, "asc", [20], rank_at=site, stop="before").order.tolist()
+        for site in ("pool", "conv")
+    ]
+    assert orders == [[0, 1], [1, 0]]
+    with pytest.raises(UserError, match="rank_at: expected pool for the order 'taylor'"):
+        detect(cut_network(network), bed, "taylor", [20], rank_at="conv")
+    with pytest.raises(UserError, match="rank_at: expected pool for a network that is cut at 'c"):
+        detect(cut_network(network, "conv"), bed, "asc", [20], rank_at="conv")
+    with pytest.raises(UserError, match="suspect: expected auto or a class of the network, 0 to 1"):
+        detect(cut_network(network), bed, "asc", [20], suspect=2)
