@@ -34,6 +34,8 @@ from backdoor.pruning.orders import (
 from backdoor.pruning.walk import Activations, walk
 from backdoor.versions import version_of
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
@@ -47,9 +49,6 @@ class Ranking:
     channels: NDArray[np.int64]
     seconds: float
     suspect: int | None
-
-
-log = logging.getLogger(__name__)
 
 
 class Kept:
@@ -80,7 +79,6 @@ class Kept:
         target = "" if self.bed.poisoned is None else self.bed.poisoned.target
         names = DIGEST(json.dumps([self.bed.clean_valid.names, self.bed.clean_test.names]).encode())
         key = [*(part for name in self.bed.sets for part in self.key(name)), target]
-
         key += [names.hexdigest(), version_of(check_bed)]
 
         def compute() -> str:
