@@ -4,10 +4,9 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -37,7 +36,7 @@ def export(model: keras.Model, kind: str, path: Path, pictures: Array) -> None:
     """Write a network and run what was written on some pictures.
 
     Raises:
-        UserError: A package for it is not installed, or the network cannot be written so.
+        UserError: The network cannot be written so.
         RuntimeError: What was written answers otherwise.
     """
     chosen = EXPORTS[kind]
@@ -94,7 +93,7 @@ EXPORTS = {
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
+def _quiet() -> Iterator[None]:
     """Keep converters from talking about themselves."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)

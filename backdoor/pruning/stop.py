@@ -1,16 +1,21 @@
 """Where pruning stops: rules that look at clean validation pictures and a threshold alone."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backdoor.errors import UserError
-from backdoor.evaluation import Labels
 from backdoor.versions import version
+
+if TYPE_CHECKING:
+    from backdoor.evaluation import Labels  # which loads scipy.stats, and --help needs not
 
 
 @version(1)

@@ -1,13 +1,18 @@
 """The walk: what the network says with the first k channels of an order removed, k = 0..C."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.evaluation import Labels
 from backdoor.progress import progress
 from backdoor.versions import version
+
+if TYPE_CHECKING:
+    from backdoor.evaluation import Labels  # which loads scipy.stats, and --help needs not
 
 Activations = NDArray[np.float32]
 
