@@ -56,6 +56,7 @@ def test_the_best_defence_and_the_best_oracle_are_marked():
     assert lines["l1"]["DER"] == f"{(30 / 40 - 2 / 40 + 1) / 2:.3f}"
     assert lines["l1"]["accuracy %"] == "95.0 (83.5 to 98.6)"
     assert lines["l1"]["needs"] == "weights"
+    assert lines["l1"]["run"] == "abc"
     assert table.missing == ["max-2"]
 
 

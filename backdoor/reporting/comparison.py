@@ -11,7 +11,7 @@ from backdoor.pruning.orders import is_oracle, needed, orders
 from backdoor.reporting.combinations import Cell
 from backdoor.reporting.published import PUBLISHED
 from backdoor.reporting.row import Row, percent, percent_interval, row_of
-from backdoor.reporting.tables import DEFENCE, KIND, ORACLE, Line, Table
+from backdoor.reporting.tables import DEFENCE, KIND, ORACLE, RUN_COLUMN, Line, Table
 from backdoor.tracking.record import (
     ACCURACY,
     ATTACK,
@@ -144,6 +144,7 @@ def _line(row: Row, tests: Tests, best: bool, poisoned: bool) -> Line:
     return line | {
         "seconds": "" if seconds is None else f"{seconds:.1f}",
         "needs": ", ".join(needed(row.order)),
+        RUN_COLUMN: row.run,
     }
 
 
