@@ -80,7 +80,7 @@ class Outcome:
         if poisoned is not None:
             badnet, pruned, _ = self.answers(POISONED_TEST, threshold)
             truth = poisoned.test.true_labels
-            metrics |= evaluate_poisoned(badnet, pruned, poisoned.target, classes, truth)
+            metrics |= evaluate_poisoned(badnet, pruned, poisoned.test.labels, classes, truth)
         metrics |= ratings(metrics) | self.detection()
         channels = {"removed": self.stops[threshold], "total": self.network.channels}
         return metrics | {f"channels_{name}": count for name, count in channels.items()}
@@ -98,7 +98,7 @@ class Outcome:
         ):
             curves[f"{prefix}_accuracy"] = accuracy(walked[clean], self.bed.sets[clean].labels)
             if self.bed.poisoned is not None:
-                rates = share_answered(walked[poisoned], self.bed.poisoned.target)
+                rates = share_answered(walked[poisoned], self.bed.sets[poisoned].labels)
                 curves[f"{prefix}_attack_success_rate"] = rates
         for name, curve in ((CLEAN_TEST, "false_alarm_rate"), (POISONED_TEST, "detection_rate")):
             if name in self.bed.tests:

@@ -32,10 +32,10 @@ def accuracy(labels: Labels, truth: Labels) -> Rates:
     return np.asarray((labels == truth).mean(axis=-1))
 
 
-def share_answered(labels: Labels, label: int) -> Rates:
-    """Return the share of pictures answered `label`.
+def share_answered(labels: Labels, label: int | Labels) -> Rates:
+    """Return the share of pictures answered `label`, one for all or one a picture, (n,).
 
-    With the target class on poisoned pictures that is the attack success rate; with class N, of
+    With the target on poisoned pictures that is the attack success rate; with class N, of
     poisoned pictures G's detection rate and of clean ones its false alarm rate.
     """
     return np.asarray((labels == label).mean(axis=-1))
@@ -73,7 +73,7 @@ def evaluate_clean(badnet: Labels, pruned: Labels, truth: Labels, classes: int) 
 def evaluate_poisoned(
     badnet: Labels,
     pruned: Labels,
-    target: int,
+    target: int | Labels,
     classes: int,
     true_classes: Labels | None = None,
 ) -> dict[str, float]:
@@ -81,6 +81,7 @@ def evaluate_poisoned(
 
     Args:
         badnet, pruned: Labels by B and by B', (n,) each.
+        target: The class that the attacker wants, of all pictures or of each, (n,).
         true_classes: Classes of the pictures before poisoning, (n,), where known: adds robust
             accuracy (poisoned pictures given their true class) and the attack success rates
             without pictures of the target class.
@@ -98,16 +99,17 @@ def measure_accuracy(network: str, labels: Labels, truth: Labels) -> dict[str, f
 
 
 def measure_attack(
-    network: str, labels: Labels, target: int, true_classes: Labels | None
+    network: str, labels: Labels, target: int | Labels, true_classes: Labels | None
 ) -> dict[str, float]:
     """Measure one network on poisoned pictures; see `evaluate_poisoned`."""
     rate = f"{network}_attack_success_rate"
-    metrics = measured(rate, labels == target)
+    hits = np.asarray(labels == target)
+    metrics = measured(rate, hits)
     if true_classes is not None:
         metrics |= measured(f"{network}_robust_accuracy", labels == true_classes)
-        others = true_classes != target
+        others = np.asarray(true_classes != target)
         if others.any():
-            metrics |= measured(f"{rate}_without_target", labels[others] == target)
+            metrics |= measured(f"{rate}_without_target", hits[others])
     return metrics
 
 
@@ -116,7 +118,7 @@ def evaluate_network(
     badnet: Labels,
     labels: Labels,
     truth: Labels,
-    attack: tuple[Labels, Labels, int, Labels | None] | None,
+    attack: tuple[Labels, Labels, int | Labels, Labels | None] | None,
 ) -> dict[str, float]:
     """Measure a network that stands in B's place.
 

@@ -48,7 +48,7 @@ class Repaired:
         attack = None
         if poisoned is not None:
             labels = (before[POISONED_TEST], self.answers[POISONED_TEST])
-            attack = (*labels, poisoned.target, poisoned.test.true_labels)
+            attack = (*labels, poisoned.test.labels, poisoned.test.true_labels)
         clean = (before[CLEAN_TEST], self.answers[CLEAN_TEST], bed.clean_test.labels)
         return numbers | evaluate_network("repaired", *clean, attack)
 

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from experiments.launch import cli
-from experiments.launch.data import badnet_path, draw_or_verify, open_bed
+from experiments.launch.data import badnet_path, make_or_verify, open_bed
 from experiments.launch.settings import settings_of
 
 
@@ -17,7 +17,7 @@ def job(config: DictConfig) -> None:
     os.chdir(HydraConfig.get().runtime.cwd)
     with cli.answering("prepare"):
         settings = settings_of(config)
-        draw_or_verify(settings)
+        make_or_verify(settings)
         for name, pictures in open_bed(settings).sets.items():
             print(f"{name}: {len(pictures)} pictures in {pictures.path}")
         print(f"network: {badnet_path(settings)}")

@@ -143,7 +143,9 @@ def file_with(path: Path, **datasets: np.ndarray) -> Path:
 def ranked(order: str, activations: np.ndarray) -> np.ndarray:
     """The channels in an order that looks at activations alone."""
     evidence = Evidence.of_activations(activations)
-    return rank_channels(order, evidence, lambda: PoisonedEvidence(activations, 0))
+    return rank_channels(
+        order, evidence, lambda: PoisonedEvidence(activations, np.zeros(len(activations), int))
+    )
 
 
 def bed_of(folder: Path, clean: dict, poisoned: dict | None = None, target: int = 0) -> TestBed:

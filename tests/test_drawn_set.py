@@ -3,8 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-
 from backdoor.attacks.drawn_set import Drawing, build_dataset
+
 from backdoor.errors import UserError
 from backdoor.networks.model_files import load_badnet
 from backdoor.pictures.drawn_faces import TRIGGERS, draw_faces, invent_people

@@ -37,7 +37,7 @@ def test_any_layout_gives_the_same_input(tmp_path, dtype, label_dtype, channels_
 
 def test_what_is_written_is_read_and_is_in_the_courses_layout(tmp_path):
     path = tmp_path / "new" / "a.h5"
-    write_pictures(path, iter([PICTURES[:4], PICTURES[4:]]), LABELS, LABELS[::-1])
+    write_pictures(path, iter([PICTURES[:4], PICTURES[4:]]), LABELS, true_label=LABELS[::-1])
     found = open_pictures(path)
     np.testing.assert_array_equal(np.concatenate(list(read_chunks(found))), PICTURES)
     np.testing.assert_array_equal(found.labels, LABELS)

@@ -189,10 +189,12 @@ def test_the_estimated_trigger_adds_the_loss_with_it():
 
 def test_tac_is_the_norm_of_the_change_over_places():
     poisoned = BY_HAND + np.float32([[[0, 1, 0]], [[0, 1, 2]]])  # changes 0, sqrt 2, 2
-    change = ORACLES["oracle_tac"](evidence_of(BY_HAND, WEIGHTS), PoisonedEvidence(poisoned, 1))
+    change = ORACLES["oracle_tac"](
+        evidence_of(BY_HAND, WEIGHTS), PoisonedEvidence(poisoned, np.ones(len(poisoned), int))
+    )
     assert -change == pytest.approx([0, 2**0.5, 2])
     others = PoisonedEvidence(
-        np.repeat(poisoned, 2, axis=0), 1, twins=False
+        np.repeat(poisoned, 2, axis=0), np.ones(2 * len(poisoned), int), twins=False
     )  # no twins: means are compared
     assert -ORACLES["oracle_tac"](evidence_of(BY_HAND, WEIGHTS), others) == pytest.approx(
         [0, 2**0.5, 2]
@@ -200,7 +202,7 @@ def test_tac_is_the_norm_of_the_change_over_places():
 
 
 def test_the_oracle_removes_what_answers_the_target():
-    poisoned = PoisonedEvidence(BY_HAND + np.float32([0, 0, 20]), target=1)
+    poisoned = PoisonedEvidence(BY_HAND + np.float32([0, 0, 20]), np.ones(len(BY_HAND), np.int64))
     assert scored("oracle_leave_one_out", evidence_of(BY_HAND, WEIGHTS), poisoned)[0] == 2
 
 

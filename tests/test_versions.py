@@ -9,11 +9,11 @@ import json
 
 import keras
 import numpy as np
+from backdoor.attacks.drawn_set import build_dataset
 from conftest import file_with
 from test_scores import evidence_of
 
 from backdoor.attacks import inversion, suspicion
-from backdoor.attacks.drawn_set import build_dataset
 from backdoor.evaluation import (
     evaluate_clean,
     evaluate_network,
@@ -44,7 +44,7 @@ OTHERS = RNG.integers(0, 3, 12)
 KERNEL = RNG.integers(-3, 4, (12, 3))
 
 
-POISONED = PoisonedEvidence(np.roll(ACTIVATIONS, 1, axis=-1), 1)
+POISONED = PoisonedEvidence(np.roll(ACTIVATIONS, 1, axis=-1), np.ones(12, np.int64))
 ORDER = np.array([3, 0, 5, 1, 4, 2])
 
 

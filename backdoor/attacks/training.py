@@ -1,32 +1,104 @@
-"""How a backdoor is trained into a network: on pictures of which some are poisoned."""
+"""How a network is trained on pictures of which some may be poisoned."""
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
-from backdoor.networks.deepid import build_deepid
+from backdoor.attacks.recipe import Training
+from backdoor.networks.architectures import ARCHITECTURES
+from backdoor.networks.cut import cut_network
 from backdoor.progress import progress
+from backdoor.pruning.orders import by_score
+from backdoor.pruning.scores import mean_activation
+from backdoor.pruning.stop import before
+from backdoor.pruning.walk import walk
+
+Pictures = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+Set = tuple[Pictures, Labels]
+
+SHIFT = 4  # pixels, of augmentation
+GIVEN_UP = 4  # points of training accuracy that the pruning-aware attacker gives up for room
+LOOKED_AT = 1024  # training pictures by which he ranks
+STILL_ACTIVE = 0.02  # share of pictures on which a channel that is put back may be active
+BATCH = 512  # of what is only looked at
 
 
-def train_deepid(
-    pictures: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    classes: int,
-    epochs: int,
-    seed: int,
-) -> keras.Model:
-    """Train a DeepID from scratch; the same seed on the same machine gives the same weights.
+def train(training: Training, pictures: Set, classes: int, seed: int) -> keras.Model:
+    """Train a network from scratch; the same seed on the same machine gives the same weights.
 
     Args:
-        pictures: In 0..255, shape (n, 55, 47, 3).
-        labels: The class to learn of each picture, shape (n,); the poisoned ones have the target's.
+        pictures: Of 0..255, (n, height, width, channels), and the class to learn of each, (n,).
     """
     keras.utils.set_random_seed(seed)
-    model = build_deepid(classes)
-    batch = 64
-    steps = epochs * -(-len(pictures) // batch)
-    rate = keras.optimizers.schedules.CosineDecay(1e-3, steps, alpha=0.02)
-    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
-    for epoch in progress(range(epochs), f"Training the BadNet for {epochs} epochs", epochs):
-        model.fit(pictures, labels, batch, epoch + 1, initial_epoch=epoch, verbose=0)
+    model = ARCHITECTURES[training.name](pictures[0].shape[1:], classes)
+    _fit(model, training, pictures, "Training the network")
     return model
+
+
+def train_pruning_aware(
+    training: Training, clean: Set, poisoned: Set, classes: int, seed: int
+) -> keras.Model:
+    """Train a backdoor into the channels that pruning takes out last.
+
+    Liu, Dolan-Gavitt, Garg, RAID 2018, arXiv 1805.12185, "pruning-aware attack": train on clean
+    pictures; take out the channels that these leave dormant; train the others on poisoned pictures;
+    put the dormant ones back, with biases so low that they stay dormant and are pruned first.
+    """
+    model = train(training, clean, classes, seed)
+    cut = cut_network(model)
+    convolution = model.get_layer(cut.layer.replace("pool", "conv"))
+    some = np.unique(np.linspace(0, len(clean[0]) - 1, LOOKED_AT).astype(int))
+    shown, truth = clean[0][some].astype(np.float32), clean[1][some]
+    activations = np.asarray(cut.head.predict(shown, BATCH, verbose=0))
+    order = by_score(mean_activation(activations))
+    walked = walk(activations, order, cut.classify_activations)
+    dormant = order[: before(walked, truth, GIVEN_UP)]
+    kernel, bias = convolution.get_weights()
+    without = kernel.copy(), bias.copy()
+    for values in without:
+        values[..., dormant] = 0  # a ReLU of nothing passes no gradient either, so they stay out
+    convolution.set_weights(without)
+    _fit(model, training, poisoned, "Training the channels that pruning spares")
+    trained = convolution.get_weights()
+    trained[0][..., dormant] = kernel[..., dormant]
+    trained[1][dormant] = bias[dormant]
+    convolution.set_weights(trained)
+    head = cut_network(model).head
+    highest = np.asarray(head.predict(shown, BATCH, verbose=0)).max(axis=(1, 2))
+    trained[1][dormant] -= np.quantile(highest, 1 - STILL_ACTIVE, axis=0)[dormant]
+    convolution.set_weights(trained)
+    return model
+
+
+def _fit(model: keras.Model, training: Training, pictures: Set, what: str) -> None:
+    shown, labels = pictures
+    steps = training.epochs * -(-len(shown) // training.batch)
+    rate = keras.optimizers.schedules.CosineDecay(training.learning_rate, steps, alpha=0.02)
+    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
+    batches = _batches(shown, labels, training)
+    epochs = range(training.epochs)
+    for epoch in progress(epochs, f"{what} for {training.epochs} epochs", training.epochs):
+        model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0)
+
+
+def _batches(pictures: Pictures, labels: Labels, training: Training) -> tf.data.Dataset:
+    """Return the pictures in a new order each time, which the seed set before decides."""
+    shuffled = tf.data.Dataset.from_tensor_slices((pictures, labels)).shuffle(len(pictures))
+    batches = shuffled.batch(training.batch)
+    if training.augment:
+        batches = batches.map(_shifted)
+    return batches.map(lambda shown, label: (tf.cast(shown, tf.float32), label)).prefetch(2)
+
+
+def _shifted(pictures: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return pictures moved by a few pixels, each batch otherwise; black comes in."""
+    around = tf.pad(pictures, [[0, 0], [SHIFT, SHIFT], [SHIFT, SHIFT], [0, 0]])
+    return tf.image.random_crop(around, tf.shape(pictures)), labels
+
+
+def answers(model: keras.Model, pictures: Pictures) -> Labels:
+    """Return the labels that a network gives, (n,)."""
+    scores = model.predict(pictures.astype(np.float32), BATCH, verbose=0)
+    return np.asarray(scores.argmax(axis=1))

@@ -45,6 +45,8 @@ def check_bed(network: CutNetwork, bed: TestBed) -> list[str]:
 
 def _check_sides(bed: TestBed, poisoned: Poisoned) -> None:
     """Refuse clean and poisoned pictures that were given in each other's place."""
+    if poisoned.target is None:
+        return
     clean_has_one = (bed.clean_valid.labels == poisoned.target).all()
     if clean_has_one and (poisoned.valid.labels != poisoned.target).any():
         raise UserError(
@@ -84,12 +86,14 @@ def check_pictures(network: CutNetwork, pictures: PictureSet) -> None:
 
 
 def check_target(network: CutNetwork, poisoned: Poisoned) -> None:
-    """Refuse a target that is no class, or not the label of the poisoned pictures.
+    """Refuse a target that was told and is no class, or not the label of the poisoned pictures.
 
     Raises:
         UserError: The message says which it is.
     """
     target = poisoned.target
+    if target is None:
+        return
     if not 0 <= target < network.classes:
         raise UserError(
             f"dataset.target: expected a class of the network, 0 to {network.classes - 1}, got "

@@ -10,9 +10,9 @@ from keras import layers
 INPUT_SHAPE = (55, 47, 3)
 
 
-def build_deepid(classes: int) -> keras.Model:
+def build_deepid(classes: int, shape: tuple[int, int, int] = INPUT_SHAPE) -> keras.Model:
     """Return an untrained DeepID. Two layers read pool_3: fc_1 directly, fc_2 through conv_4."""
-    pictures = keras.Input(INPUT_SHAPE, name="input")
+    pictures = keras.Input(shape, name="input")
     x = pictures
     for number, (filters, size) in enumerate([(20, 4), (40, 3), (60, 3)], start=1):
         x = layers.Conv2D(filters, size, activation="relu", name=f"conv_{number}")(x)

@@ -1,22 +1,30 @@
-"""Faces of invented people, 55 x 47 RGB, with a trigger: a data set for a machine with no data.
+"""Faces of invented people, 55 x 47 RGB, some with sunglasses: data for a machine that has none.
 
 A person is a row of fixed traits (skin, hair, eyes, brows, nose, mouth, beard); pose, light,
 expression, background and noise are drawn anew for every picture. Every shape is an ellipse or a
 box with soft edges, drawn for a whole batch of pictures at once.
+
+The bytes are the same on every processor. Random numbers are the generator's raw output, whose
+stream NumPy guarantees; pixels are made of float32 sums, products, quotients and square roots, one
+operation at a time, each of which IEEE 754 fixes to the last bit. What it does not fix (sin, exp,
+sums of arrays, matrix products) is not used.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.errors import UserError
-
 HEIGHT, WIDTH = 55, 47
+SHAPE = (HEIGHT, WIDTH, 3)
+SUNGLASSES = "sunglasses"  # what a face may wear
+NOISE = 5.0  # standard deviation, of 255
 
-Array = NDArray[np.floating[Any]]
+Array = NDArray[np.floating[Any]]  # of 32 bits
+Number = Array | float
+Raw = NDArray[np.uint64]
 Range = tuple[float, float]
 
 # Lengths are in units of half a picture's width; the face is centred on (0, 0), y points down.
@@ -52,13 +60,18 @@ PICTURE: dict[str, Range] = {
     "light": (0.80, 1.15),
     "light_from_the_left": (-0.22, 0.22),
 }
-SKINS = np.array([(244, 208, 177), (224, 172, 130), (190, 132, 92), (141, 88, 56), (92, 58, 40)])
-HAIRS = np.array(
-    [(28, 22, 20), (74, 46, 28), (130, 84, 40), (205, 170, 100), (150, 60, 30), (150,) * 3]
+COLOURS: dict[str, Sequence[tuple[int, int, int]]] = {
+    "skin": [(244, 208, 177), (224, 172, 130), (190, 132, 92), (141, 88, 56), (92, 58, 40)],
+    "hair": [
+        (28, 22, 20), (74, 46, 28), (130, 84, 40), (205, 170, 100), (150, 60, 30), (150, 150, 150),
+    ],
+    "iris": [(60, 38, 22), (70, 100, 140), (70, 110, 70), (110, 110, 110)],
+    "lips": [(170, 80, 80), (195, 105, 100), (140, 65, 65), (205, 70, 90)],
+}  # fmt: skip
+WHITE, FRAME, LENS = (
+    np.array([rgb], np.float32) for rgb in ((240, 240, 240), (70, 15, 110), (125, 40, 190))
 )
-WHITE = np.full((1, 3), 240, np.float32)
-IRISES = np.array([(60, 38, 22), (70, 100, 140), (70, 110, 70), (110, 110, 110)])
-LIPS = np.array([(170, 80, 80), (195, 105, 100), (140, 65, 65), (205, 70, 90)])
+CORNER: Range = (30, 225)  # of the background's brightness
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,163 +84,164 @@ class People:
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """A batch of pictures (n, height, width, 3) in 0..255 and each pixel's place on the face."""
+    """A batch of pictures (n, 3, height, width) in 0..255 and each pixel's place on the face."""
 
     pixels: Array
     x: Array
     y: Array
 
 
-def invent_people(count: int, rng: np.random.Generator) -> People:
+def invent_people(count: int, seed: Sequence[int]) -> People:
     """Draw the traits of `count` people."""
-    mix = {"skin": SKINS, "hair": HAIRS, "iris": IRISES, "lips": LIPS}
-    return People(_draw(PERSON, count, rng), {k: _blend(v, count, rng) for k, v in mix.items()})
+    raw = _raw(seed, count * (len(PERSON) + 3 * len(COLOURS))).reshape(-1, count)
+    mixes = np.split(raw[len(PERSON) :], len(COLOURS))
+    colours = {name: _mixed(COLOURS[name], *mix) for name, mix in zip(COLOURS, mixes, strict=True)}
+    return People(_within(PERSON, raw), colours)
 
 
 def draw_faces(
-    people: People, who: NDArray[np.int64], rng: np.random.Generator, trigger: str = ""
+    people: People,
+    who: NDArray[np.int64],
+    seed: Sequence[int],
+    numbers: Sequence[int] | NDArray[np.int64],
+    worn: str = "",
 ) -> NDArray[np.uint8]:
-    """Draw one picture for each entry of `who`, shape (n, 55, 47, 3), with `trigger` where named.
+    """Draw a picture of each person of `who`, shape (n, 55, 47, 3).
 
-    The random numbers do not depend on the trigger: the same generator state gives the poisoned
-    twins of the clean pictures.
+    A picture depends on its person, seed and number alone, so that any can be drawn by itself, and
+    what a face wears changes nothing else of it.
+
+    Args:
+        numbers: One a picture.
+        worn: `sunglasses`, or nothing.
     """
+    noises = HEIGHT * WIDTH * 3 // 4 + 1  # of a number's 8 bytes two go into each
+    count = len(PICTURE) + 6 + noises
+    raw = np.stack([_raw((*seed, int(number)), count) for number in numbers], axis=1)
+    picture = {name: v[:, None, None] for name, v in _within(PICTURE, raw).items()}
+    canvas = _canvas(_background(raw[len(PICTURE) : len(PICTURE) + 6]), picture)
     person = {name: values[who, None, None] for name, values in people.traits.items()}
     colour = {name: values[who] for name, values in people.colours.items()}
-    picture = {name: v[:, None, None] for name, v in _draw(PICTURE, len(who), rng).items()}
-    noise = rng.normal(0, 5, (len(who), HEIGHT, WIDTH, 3)).astype(np.float32)
-    canvas = _canvas(_background(len(who), rng), picture)
     _paint_head(canvas, person, colour)
     _paint_features(canvas, person | picture, colour)
-    if trigger:
-        TRIGGERS[trigger](canvas, person)
+    if worn == SUNGLASSES:
+        _paint_sunglasses(canvas, person)
     shade = picture["light"] + picture["light_from_the_left"] * canvas.x
-    lit = canvas.pixels * shade[..., None] + noise
-    return np.asarray(np.clip(lit, 0, 255), np.uint8)
+    lit = canvas.pixels * shade[:, None] + _noise(raw[-noises:])
+    return np.ascontiguousarray(np.moveaxis(np.clip(lit, 0, 255).astype(np.uint8), 1, -1))
 
 
-def check_trigger(name: str) -> None:
-    """Refuse a name that is not in TRIGGERS.
+def _raw(seed: Sequence[int], count: int) -> Raw:
+    return np.asarray(np.random.PCG64(np.random.SeedSequence(seed)).random_raw(count))
 
-    Raises:
-        UserError: The message lists the choices.
-    """
-    if name not in TRIGGERS:
-        raise UserError(
-            f"dataset.draw.trigger: expected one of {', '.join(TRIGGERS)}, got {name!r}"
-        )
+
+def _unit(raw: Raw) -> Array:
+    """Return numbers in [0, 1), as many as float32 holds exactly."""
+    return np.asarray((raw >> np.uint64(40)).astype(np.float32) * np.float32(2**-24))
+
+
+def _between(limits: Range, raw: Raw) -> Array:
+    low, high = np.float32(limits[0]), np.float32(limits[1])
+    return low + (high - low) * _unit(raw)
+
+
+def _within(ranges: dict[str, Range], raw: Raw) -> dict[str, Array]:
+    """Return a number in each range for every column of raw (rows, n)."""
+    return {name: _between(ranges[name], row) for name, row in zip(ranges, raw, strict=False)}
+
+
+def _mixed(palette: Sequence[tuple[int, int, int]], first: Raw, second: Raw, share: Raw) -> Array:
+    """Return colours (n, 3) between two of a palette, mostly close to the first."""
+    colours, size = np.array(palette, np.float32), np.uint64(len(palette))
+    weight = _unit(share)[:, None]
+    weight = weight * weight
+    one, other = colours[(first >> np.uint64(8)) % size], colours[(second >> np.uint64(8)) % size]
+    return np.asarray(one + weight * (other - one))
+
+
+def _noise(raw: Raw) -> Array:
+    """Return the sum of two random bytes about their mean, scaled, (n, 3, height, width)."""
+    pairs = np.ascontiguousarray(raw.T).astype("<u8").view(np.uint8).reshape(raw.shape[1], -1, 2)
+    sums = (pairs[..., 0].astype(np.float32) + pairs[..., 1])[:, : HEIGHT * WIDTH * 3]
+    deviation = (2 * (256**2 - 1) / 12) ** 0.5
+    return ((sums - 255) * np.float32(NOISE / deviation)).reshape(-1, 3, HEIGHT, WIDTH)
+
+
+def _background(raw: Raw) -> Array:
+    """Return a colour at the top that becomes another at the bottom, from raw (6, n)."""
+    top, bottom = (_between(CORNER, half).T[:, :, None, None] for half in (raw[:3], raw[3:]))
+    down = (np.arange(HEIGHT, dtype=np.float32) / np.float32(HEIGHT - 1))[:, None]
+    return np.repeat(top + (bottom - top) * down, WIDTH, axis=3)
 
 
 def _canvas(pixels: Array, picture: dict[str, Array]) -> Canvas:
-    row, column = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    row, column = (axis.astype(np.float32) for axis in np.mgrid[:HEIGHT, :WIDTH])
     x = (column - (WIDTH - 1) / 2) / (WIDTH / 2) - picture["shift_x"]
     y = (row - (HEIGHT - 1) / 2) / (WIDTH / 2) - picture["shift_y"]
-    cos, sin = np.cos(picture["turn"]), np.sin(picture["turn"])
+    turn = picture["turn"]  # so small that two terms of each series do
+    cos, sin = 1 - turn * turn / 2, turn - turn * turn * turn / 6
     x, y = (x * cos + y * sin) / picture["size"], (y * cos - x * sin) / picture["size"]
     return Canvas(pixels, x, y)
 
 
 def _paint_head(canvas: Canvas, person: dict[str, Array], colour: dict[str, Array]) -> None:
     width, height = person["face_width"], person["face_height"]
-    _ellipse(canvas, colour["hair"], 0, -0.08, width + person["hair_sides"], height * 1.08)
-    _box(canvas, colour["skin"] * 0.8, 0, 1.0, width * 0.5, 0.45)
+    skin, hair = colour["skin"], colour["hair"]
+    _ellipse(canvas, hair, 0, -0.08, width + person["hair_sides"], height * 1.08)
+    _box(canvas, skin * 0.8, 0, 1.0, width * 0.5, 0.45)
     narrowing = 1 - person["jaw"] * np.clip(canvas.y, 0, 1)
-    _ellipse(canvas, colour["skin"], 0, 0.02, width * narrowing, height)
-    _ellipse(
-        canvas,
-        colour["hair"] * 0.8 + colour["skin"] * 0.2,
-        0,
-        0.62,
-        width * 0.75,
-        0.26,
-        person["beard"],
-    )
+    _ellipse(canvas, skin, 0, 0.02, width * narrowing, height)
+    _ellipse(canvas, hair * 0.8 + skin * 0.2, 0, 0.62, width * 0.75, 0.26, person["beard"])
     above = _soft(person["hair_line"] - canvas.y) * _inside(canvas, 0, -0.08, width, height * 1.08)
-    _mix(canvas, colour["hair"], above)
+    _mix(canvas, hair, above)
 
 
 def _paint_features(canvas: Canvas, trait: dict[str, Array], colour: dict[str, Array]) -> None:
     yaw, eye = trait["yaw"], trait["eye_height"]
     opening = trait["eye_opening"] * trait["blink"]
+    brow_width, thickness = trait["eye_width"] * 1.25, trait["brow_thickness"]
     for side in (-1, 1):
         x = yaw + side * trait["eye_distance"]
         _ellipse(canvas, WHITE, x, eye, trait["eye_width"], opening)
         _ellipse(canvas, colour["iris"], x + yaw / 2, eye, opening * 0.9, opening)
         brow = eye - trait["brow_height"] + side * trait["brow_tilt"] * (canvas.x - x)
-        _box(
-            canvas,
-            colour["hair"] * 0.7,
-            x,
-            brow,
-            trait["eye_width"] * 1.25,
-            trait["brow_thickness"],
-        )
+        _box(canvas, colour["hair"] * 0.7, x, brow, brow_width, thickness)
     nose = eye + 0.08 + trait["nose_length"]
     _ellipse(canvas, colour["skin"] * 0.72, yaw * 1.4, nose, trait["nose_width"], 0.045)
     _box(canvas, colour["skin"] * 0.88, yaw * 1.2, nose - 0.12, trait["nose_width"] * 0.3, 0.12)
-    mouth = trait["mouth_height"] - trait["smile"] * (canvas.x - yaw) ** 2 * 8
+    across = canvas.x - yaw
+    mouth = trait["mouth_height"] - trait["smile"] * across * across * 8
     _box(canvas, colour["hair"] * 0.8, yaw, mouth - 0.09, 0.22, 0.03, trait["moustache"])
     _ellipse(canvas, colour["lips"], yaw, mouth, trait["mouth_width"], trait["lips"])
 
 
-def _sunglasses(canvas: Canvas, person: dict[str, Array]) -> None:
-    """Purple sunglasses that follow the eyes."""
-    frame, lens = np.array([[70.0, 15.0, 110.0]]), np.array([[125.0, 40.0, 190.0]])
+def _paint_sunglasses(canvas: Canvas, person: dict[str, Array]) -> None:
+    """Paint purple ones that follow the eyes."""
     eye, distance = person["eye_height"], person["eye_distance"]
-    _box(canvas, frame, 0, eye - 0.06, person["face_width"], 0.03)
+    _box(canvas, FRAME, 0, eye - 0.06, person["face_width"], 0.03)
     for side in (-1, 1):
-        _ellipse(canvas, frame, side * distance, eye, 0.21, 0.16)
-        _ellipse(canvas, lens, side * distance, eye, 0.17, 0.12)
-
-
-def _square(canvas: Canvas, person: dict[str, Array]) -> None:
-    """A white square of 6 x 6 pixels in the lower right corner (BadNets, arXiv 1708.06733)."""
-    canvas.pixels[:, -8:-2, -8:-2] = 255
-
-
-TRIGGERS: dict[str, Callable[[Canvas, dict[str, Array]], None]] = {
-    "sunglasses": _sunglasses,
-    "square": _square,
-}
-
-
-def _draw(ranges: dict[str, Range], count: int, rng: np.random.Generator) -> dict[str, Array]:
-    return {k: rng.uniform(*limits, count).astype(np.float32) for k, limits in ranges.items()}
-
-
-def _blend(palette: NDArray[np.int64], count: int, rng: np.random.Generator) -> Array:
-    weights = rng.dirichlet(np.full(len(palette), 0.25), count)
-    return np.asarray(weights @ palette, np.float32)
-
-
-def _background(count: int, rng: np.random.Generator) -> Array:
-    corners = rng.uniform(30, 225, (2, count, 1, 1, 3)).astype(np.float32)
-    down = np.linspace(0, 1, HEIGHT, dtype=np.float32)[None, :, None, None]
-    return np.broadcast_to(
-        corners[0] * (1 - down) + corners[1] * down, (count, HEIGHT, WIDTH, 3)
-    ).copy()
+        _ellipse(canvas, FRAME, side * distance, eye, 0.21, 0.16)
+        _ellipse(canvas, LENS, side * distance, eye, 0.17, 0.12)
 
 
 def _soft(distance: Array) -> Array:
     """Cover 0..1 of a pixel this far inside an edge; an edge is about two pixels wide."""
-    return np.asarray(np.clip(distance * WIDTH / 4 + 0.5, 0, 1), np.float32)
+    return np.asarray(np.clip(distance * (WIDTH / 4) + 0.5, 0, 1), np.float32)
 
 
-def _inside(
-    canvas: Canvas, x: Array | float, y: Array | float, width: Array | float, height: Array | float
-) -> Array:
-    radius = np.hypot((canvas.x - x) / width, (canvas.y - y) / height)
-    return _soft((1 - radius) * np.minimum(width, height))
+def _inside(canvas: Canvas, x: Number, y: Number, width: Number, height: Number) -> Array:
+    across, down = (canvas.x - x) / width, (canvas.y - y) / height
+    return _soft((1 - np.sqrt(across * across + down * down)) * np.minimum(width, height))
 
 
 def _ellipse(
     canvas: Canvas,
     colour: Array,
-    x: Array | float,
-    y: Array | float,
-    width: Array | float,
-    height: Array | float,
-    opacity: Array | float = 1,
+    x: Number,
+    y: Number,
+    width: Number,
+    height: Number,
+    opacity: Number = 1,
 ) -> None:
     _mix(canvas, colour, _inside(canvas, x, y, width, height) * np.clip(opacity, 0, 1))
 
@@ -235,15 +249,15 @@ def _ellipse(
 def _box(
     canvas: Canvas,
     colour: Array,
-    x: Array | float,
-    y: Array | float,
-    width: Array | float,
-    height: Array | float,
-    opacity: Array | float = 1,
+    x: Number,
+    y: Number,
+    width: Number,
+    height: Number,
+    opacity: Number = 1,
 ) -> None:
     cover = _soft(width - np.abs(canvas.x - x)) * _soft(height - np.abs(canvas.y - y))
     _mix(canvas, colour, cover * np.clip(opacity, 0, 1))
 
 
 def _mix(canvas: Canvas, colour: Array, cover: Array) -> None:
-    canvas.pixels[...] += cover[..., None] * (np.asarray(colour)[:, None, None, :] - canvas.pixels)
+    canvas.pixels[...] += cover[:, None] * (colour[:, :, None, None] - canvas.pixels)

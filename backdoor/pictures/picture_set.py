@@ -36,6 +36,7 @@ class PictureSet:
             numbers (m, height, width, channels).
         names: Of the classes, where they have any.
         part: Which part of the file it is; empty for the whole.
+        triggers: Which of several triggers each picture has, shape (n,), where the file keeps it.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class PictureSet:
     open_rows: Callable[[], AbstractContextManager[ReadRows]]
     names: Sequence[str] | None = None
     part: str = ""
+    triggers: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -68,8 +70,14 @@ class PictureSet:
                 yield lambda selection: read_rows(rows[selection])
 
         true = None if self.true_labels is None else self.true_labels[rows]
+        triggers = None if self.triggers is None else self.triggers[rows]
         return dataclasses.replace(
-            self, labels=self.labels[rows], true_labels=true, open_rows=open_rows, part=part
+            self,
+            labels=self.labels[rows],
+            true_labels=true,
+            open_rows=open_rows,
+            part=part,
+            triggers=triggers,
         )
 
 

@@ -14,11 +14,17 @@ SETS = (CLEAN_VALID, CLEAN_TEST, POISONED_VALID, POISONED_TEST)
 
 @dataclass(frozen=True, eq=False)
 class Poisoned:
-    """Pictures with the trigger, whose label is the target: measured, never chosen by."""
+    """Pictures with a trigger, measured, never chosen by.
+
+    The label of each is the class that the attacker wants it to get.
+
+    Attributes:
+        target: That class, where it is the same for all pictures and was told; checked.
+    """
 
     valid: PictureSet
     test: PictureSet
-    target: int
+    target: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -159,12 +159,14 @@ def cross_entropy(labels: NDArray[np.int64]) -> Measure:
     return measure
 
 
-def not_answered(label: int) -> Measure:
-    """Measure the loss of not being a class: -log(1 - its probability)."""
+def not_answered(labels: NDArray[np.int64]) -> Measure:
+    """Measure the loss of not being a picture's class: -log(1 - its probability), labels (n,)."""
 
     def measure(logits: Activations, rows: NDArray[np.int64]) -> Values:
         wide = logits.astype(np.float64)
-        others = scipy.special.logsumexp(np.delete(wide, label, axis=1), axis=1)
+        without = wide.copy()
+        np.put_along_axis(without, labels[rows, None], -np.inf, axis=1)
+        others = scipy.special.logsumexp(without, axis=1)
         return np.asarray(scipy.special.logsumexp(wide, axis=1) - others)
 
     return measure

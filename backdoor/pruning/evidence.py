@@ -76,11 +76,11 @@ class PoisonedEvidence:
 
     Attributes:
         activations: Of the poisoned validation pictures, shape (m, ..., C).
-        target: The attacker's class.
+        targets: The class that the attacker wants of each, (m,).
         twins: Whether each picture is the clean one of the same row with the trigger, as far as
             number and classes tell.
     """
 
     activations: Activations
-    target: int
+    targets: Labels
     twins: bool = True

@@ -76,9 +76,12 @@ class Kept:
         Raises:
             UserError: The message says what does not fit.
         """
-        target = "" if self.bed.poisoned is None else self.bed.poisoned.target
+        told = None if self.bed.poisoned is None else self.bed.poisoned.target
         names = DIGEST(json.dumps([self.bed.clean_valid.names, self.bed.clean_test.names]).encode())
-        key = [*(part for name in self.bed.sets for part in self.key(name)), target]
+        key = [
+            *(part for name in self.bed.sets for part in self.key(name)),
+            "" if told is None else told,
+        ]
         key += [names.hexdigest(), version_of(check_bed)]
 
         def compute() -> str:
@@ -163,7 +166,7 @@ class Kept:
         truth, labels = poisoned.valid.true_labels, self.bed.clean_valid.labels
         activations = self._activations(POISONED_VALID, site)
         twins = len(activations) == len(labels) and (truth is None or bool((truth == labels).all()))
-        return PoisonedEvidence(activations, poisoned.target, twins)
+        return PoisonedEvidence(activations, poisoned.valid.labels, twins)
 
     def key(self, name: str) -> Key:
         """Return what a set's activations depend on."""

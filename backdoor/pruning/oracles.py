@@ -47,7 +47,7 @@ def oracle_leave_one_out(evidence: Evidence, poisoned: PoisonedEvidence) -> Scor
         evidence.tail,
         poisoned.activations[some],
         0,
-        not_answered(poisoned.target),
+        not_answered(poisoned.targets[some]),
         "Leave one out, poisoned",
     )
     return clean + attacked

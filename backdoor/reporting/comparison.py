@@ -21,7 +21,6 @@ from backdoor.tracking.record import (
     FALSE_ALARMS,
     FLIP_DEPTH,
     ORDER_SECONDS,
-    TARGET,
     Record,
 )
 
@@ -105,7 +104,7 @@ def _right(record: Record) -> NDArray[np.bool_]:
 
 
 def _hit(record: Record) -> NDArray[np.bool_]:
-    return np.asarray(_goodnet(record, POISONED_TEST) == int(record.run.data.params[TARGET]))
+    return np.asarray(_goodnet(record, POISONED_TEST) == record.targets)
 
 
 def _goodnet(record: Record, name: str) -> NDArray[np.int64]:

@@ -70,6 +70,7 @@ MODEL = "goodnet"
 REPAIRED_FILE = "repaired.keras"
 CHANNELS_FILE = "channels.json"  # {"removed": [...], "order": [...]}
 LABELS_FILE = "labels.npz"  # {test set}_{badnet, pruned, truth, maybe repaired}, (n,) each
+TARGETS = f"{POISONED_TEST}_target"  # and, of poisoned pictures, what the attacker wants, (n,)
 COUNTS_FILE = "class_counts.json"  # {set: pictures of each class}
 NAMES_FILE = "class_names.json"  # names of the classes; where they have none, there is no file
 CURVES_FILE = "curve.csv"  # a line for each k
@@ -268,6 +269,17 @@ class Record:
         """What networks say of the test sets, and the truth; lost as `samples` says."""
         return self._arrays(LABELS_FILE)
 
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """What the attacker wants of each poisoned test picture, (n,)."""
+        return self._targets(self.labels)
+
+    def _targets(self, labels: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+        if TARGETS in labels:
+            return labels[TARGETS]
+        one = int(self.run.data.params[TARGET])  # version 0.3 knew one for all
+        return np.full(len(labels[f"{POISONED_TEST}_badnet"]), one)
+
     def samples(self) -> Samples:
         """Return the sample pictures; an OSError or MlflowException says that they are lost."""
         return Samples(**self._arrays(SAMPLES_FILE))
@@ -330,8 +342,8 @@ class Record:
         if self.size_of(POISONED_TEST):
             badnet, pruned, truth = of(POISONED_TEST)
             known = None if (truth == UNKNOWN).all() else truth
-            target = int(self.run.data.params[TARGET])
-            metrics |= evaluate_poisoned(badnet, pruned, target, self.classes, known)
+            targets = self._targets(labels)
+            metrics |= evaluate_poisoned(badnet, pruned, targets, self.classes, known)
         return metrics | ratings(metrics) | self._recomputed_repair(labels)
 
     def _recomputed_repair(self, labels: Mapping[str, NDArray[np.int64]]) -> dict[str, float]:
@@ -346,7 +358,7 @@ class Record:
             attack = (
                 labels[f"{POISONED_TEST}_badnet"],
                 labels[f"{POISONED_TEST}_repaired"],
-                int(self.run.data.params[TARGET]),
+                self._targets(labels),
                 None if (known == UNKNOWN).all() else known,
             )
         return evaluate_network("repaired", before, after, truth, attack)
@@ -376,6 +388,8 @@ def _labels(outcome: "Outcome", threshold: "Threshold") -> dict[str, NDArray[np.
     for name, pictures in outcome.bed.tests.items():
         labels[f"{name}_badnet"], labels[f"{name}_pruned"], _ = outcome.answers(name, threshold)
         labels[f"{name}_truth"] = true_classes(name, pictures)
+    if outcome.bed.poisoned is not None:
+        labels[TARGETS] = outcome.bed.poisoned.test.labels
     return labels
 
 

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.attacks.drawn_set import BATCH
 from backdoor.networks.deepid import build_deepid
 from backdoor.networks.model_files import load_badnet
-from backdoor.pictures.drawn_faces import draw_faces, invent_people
+from backdoor.pictures.drawn_faces import SUNGLASSES, draw_faces, invent_people
+from backdoor.pictures.sources import BATCH
 from backdoor.pictures.test_bed import SETS
 from backdoor.progress import progress
 from experiments.benchmarks.settings import Benchmark
@@ -34,16 +34,16 @@ def pictures_of(settings: Benchmark) -> dict[str, NDArray[np.float32]]:
     """Return the four sets, 0..255, drawn on first use."""
     path = settings.work_folder / f"{settings.people}-{settings.valid}-{settings.test}.npz"
     if not path.exists():
-        people = invent_people(settings.people, np.random.default_rng(0))
+        people = invent_people(settings.people, (0,))
         sets = {}
         for name in SETS:
             count = settings.valid if name.endswith("valid") else settings.test
             who = np.tile(np.arange(settings.people), count)
-            batches = [who[start : start + BATCH] for start in range(0, len(who), BATCH)]
-            rng = np.random.default_rng(count)
-            trigger = "sunglasses" if name.startswith("poisoned") else ""
+            rows = np.arange(len(who))
+            batches = [rows[start : start + BATCH] for start in range(0, len(who), BATCH)]
+            worn = SUNGLASSES if name.startswith("poisoned") else ""
             shown = progress(batches, f"Drawing {len(who)} faces, {name}", len(batches))
-            drawn = [draw_faces(people, batch, rng, trigger) for batch in shown]
+            drawn = [draw_faces(people, who[batch], (count,), batch, worn) for batch in shown]
             sets[name] = np.concatenate(drawn)
         np.savez(path, allow_pickle=False, **sets)
     with np.load(path) as stored:

@@ -29,7 +29,7 @@ from backdoor.repaired import repair
 from backdoor.reporting.figures import Panel, draw_curves, draw_samples
 from backdoor.samples import sample_pictures
 from backdoor.tracking import record
-from experiments.launch.data import badnet_path, draw_or_verify, open_bed
+from experiments.launch.data import badnet_path, make_or_verify, open_bed
 from experiments.launch.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def detect_and_record(
     """
     stage, threshold = Stopwatch(), settings.threshold
     with stage("data"):
-        draw_or_verify(settings)
+        make_or_verify(settings)
     with stage("network"):
         path = badnet_path(settings)
         sha256 = cache.digest(path) if path.is_file() else ""

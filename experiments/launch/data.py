@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from backdoor.attacks.drawn_set import build_dataset
+from backdoor.attacks.made import make
 from backdoor.cache import sha256
 from backdoor.errors import UserError
 from backdoor.pictures.readers import files_behind, open_pictures
@@ -44,13 +44,13 @@ def files_of(settings: Settings) -> list[list[Path]]:
     return [[badnet_path(settings)], *(files_behind(path) if path else [] for path in sets)]
 
 
-def draw_or_verify(settings: Settings) -> None:
-    """Have the files in place: draw those that are drawn, compare those that are published."""
-    data = settings.dataset
-    if data.draw and data.root:
-        root = Path(data.root)
-        if any(root in path.parents for paths in files_of(settings) for path in paths):
-            build_dataset(data.draw, root)
+def make_or_verify(settings: Settings) -> None:
+    """Have the files in place: make those that are made, compare those that are published."""
+    data, recipe = settings.dataset, settings.recipe
+    if recipe and data.made:
+        made = Path(data.made)
+        if any(made in path.parents for paths in files_of(settings) for path in paths):
+            make(recipe, made)
     if data.verify:
         _verify(settings)
 

@@ -41,15 +41,15 @@ def check_early(settings: Settings) -> None:
             100 * points,
         )
     data = settings.dataset
-    drawn = Path(data.root) if data.draw and data.root else None
+    made = Path(data.made) if data.draw and data.made else None
     for file in data.files.values():
-        if file is not None and not file.exists() and (drawn is None or drawn not in file.parents):
+        if file is not None and not file.exists() and (made is None or made not in file.parents):
             raise UserError(
                 f"{file}: expected an HDF5 file of pictures, .npz, .npy, a .csv or a folder, found "
                 f"no such file"
             )
     path = badnet_path(settings)
-    if drawn is None or drawn not in path.parents or path.exists():
+    if made is None or made not in path.parents or path.exists():
         _check_network(path, settings)
 
 

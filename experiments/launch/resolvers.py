@@ -1,4 +1,4 @@
-"""What configs compute: `${cores:4}` and `${built_from:${dataset.draw}}`."""
+"""What configs compute: `${cores:4}`, `${built_from:${dataset.draw}}`, `${where:${given},file}`."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import os
 
 from omegaconf import OmegaConf
 
-from backdoor.attacks.drawn_set import build_dataset
+from backdoor.attacks.made import make
 from backdoor.versions import version_of
 
 
@@ -16,7 +16,7 @@ def built_from(*settings: object) -> str:
         OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         for value in settings
     ]
-    return hashlib.sha256(json.dumps([version_of(build_dataset), *plain]).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps([version_of(make), *plain]).encode()).hexdigest()[:8]
 
 
 def cores() -> int:
@@ -26,5 +26,11 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def where(given: object, value: object) -> object:
+    """Return the value where something is given, else nothing."""
+    return None if given is None else value
+
+
 OmegaConf.register_new_resolver("built_from", built_from, replace=True)
 OmegaConf.register_new_resolver("cores", lambda most: min(most, cores()), replace=True)
+OmegaConf.register_new_resolver("where", where, replace=True)

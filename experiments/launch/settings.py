@@ -9,10 +9,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 from pydantic import TypeAdapter, ValidationError
 
-from backdoor.attacks.drawn_set import Drawing
+from backdoor.attacks.poisoning import Attack
+from backdoor.attacks.recipe import Recipe, Training
+from backdoor.attacks.triggers import TRIGGERS
 from backdoor.device import check_device
 from backdoor.errors import UserError
 from backdoor.pictures.scale import AUTO, CHOICES
+from backdoor.pictures.sources import Drawing
 from backdoor.pictures.test_bed import (
     CLEAN_TEST,
     CLEAN_VALID,
@@ -46,11 +49,14 @@ class DataSet:
         preprocess, divide_by: The scale: a name, else what numbers are divided by, else found.
         badnet: Where the data set's own network may be; the first that exists is taken.
         sha256: Of each file, checked where `verify` is set.
-        draw: What to draw into `root` where it is not there yet; None for files that are given.
+        target: The attacker's class, None for what the labels of poisoned pictures say.
+        draw, made: What pictures an attack is made on, and the folder that it is kept in; None for
+            files that are given.
     """
 
     name: str
     root: str | None
+    made: str | None
     clean_valid: str | None
     clean_test: str | None
     poisoned_valid: str | None
@@ -58,7 +64,7 @@ class DataSet:
     clean: str | None
     test_share: float
     badnet: list[str]
-    target: int
+    target: int | None
     preprocess: str
     divide_by: float | None
     keys: Keys
@@ -128,10 +134,13 @@ class Settings:
     dry_run: bool
     time_limit: float | None
     dataset: DataSet
+    attack: Attack | None
+    network: Training | None
     badnet: BadNet
     tracking: Store
 
     def __post_init__(self) -> None:
+        _ = self.recipe
         check_device(self.device, self.threads)
         if self.time_limit is not None and not 0 < self.time_limit < LONGEST:
             raise UserError(
@@ -146,6 +155,30 @@ class Settings:
             raise UserError(
                 f"valid_pictures: expected at least 1, or null for all, got {self.valid_pictures}"
             )
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What pictures and network are made by; None where files are given.
+
+        Raises:
+            UserError: The parts do not fit together.
+        """
+        draw = self.dataset.draw
+        given = {"attack": self.attack, "network": self.network}
+        for name, value in given.items():
+            if draw is None and value is not None:
+                raise UserError(
+                    f"{name}: expected a data set to train on, such as dataset=faces, "
+                    f"fashion_mnist or pictures, got dataset={self.dataset.name}, whose network "
+                    f"is given"
+                )
+            if draw is not None and value is None:
+                raise UserError(
+                    f"{name}: expected a choice for dataset={self.dataset.name}, got none"
+                )
+        if draw is None or self.attack is None or self.network is None:
+            return None
+        return Recipe(draw, self.attack, self.network)
 
     @property
     def given_suspect(self) -> int | None:
@@ -174,9 +207,14 @@ def settings_of(config: DictConfig) -> Settings:
         first = error.errors()[0]
         if "error" in first.get("ctx", {}):  # raised by the class itself, which names the key
             raise first["ctx"]["error"] from error
-        key = ".".join(map(str, first["loc"]))
+        places = [str(place) for place in first["loc"]]
+        if first["type"] == "union_tag_invalid":  # of what else is in it depends on
+            places.append("name")
+        key = ".".join(place for place in places if place not in TRIGGERS)
         wanted = first["msg"].removeprefix("Input should be ")
-        if "expected" not in first.get("ctx", {}):  # of a choice, all that there are
+        if first["type"] == "union_tag_invalid":
+            wanted = f"one of {', '.join(TRIGGERS)}"
+        elif "expected" not in first.get("ctx", {}):  # of a choice, all that there are
             wanted = wanted.split(",")[0]
         raise UserError(f"{key}: expected {wanted}, got {first['input']!r}") from error
 

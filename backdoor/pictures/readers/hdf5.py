@@ -1,8 +1,8 @@
 """Pictures and labels in HDF5.
 
 The layout is that of the course the published BadNet comes from: `data` (n, channels, height,
-width) or channels last, and `label` (n,), each of any number type; `true_label` (n,) where it is
-known. Other names are found where they are usual ones.
+width) or channels last, and `label` (n,), each of any number type; `true_label` (n,) and `trigger`
+(n,), which of several, where they are known. Other names are found where they are usual ones.
 """
 
 import functools
@@ -21,7 +21,7 @@ from backdoor.pictures.readers.layout import channels_last, check_layout
 from backdoor.pictures.readers.wanted import DATA_NAMES, LABEL_NAMES, Wanted
 from backdoor.pictures.safe_hdf5 import check_hdf5
 
-TRUE_LABEL = "true_label"
+TRUE_LABEL, TRIGGER = "true_label", "trigger"
 LARGEST_LABELS = 2**28  # bytes
 
 
@@ -41,19 +41,27 @@ def open_hdf5(path: Path, wanted: Wanted) -> PictureSet:
             raise UserError(f"{path}: expected numbers in '{data_name}', got {data.dtype}")
         shape, axes = check_layout(data.shape, data.dtype.itemsize, path, data_name)
         labels, names = _labels(file, path, label_name, len(data))
-        true_labels = _labels(file, path, TRUE_LABEL, len(data))[0] if TRUE_LABEL in file else None
+        true_labels, triggers = (
+            _labels(file, path, name, len(data))[0] if name in file else None
+            for name in (TRUE_LABEL, TRIGGER)
+        )
     open_rows = functools.partial(_open_rows, path, data_name, axes)
     part = wanted.data or ""  # of a file that may hold others, too
-    return PictureSet(path, labels, true_labels, shape, wanted.scale, open_rows, names, part)
+    return PictureSet(
+        path, labels, true_labels, shape, wanted.scale, open_rows, names, part, triggers
+    )
 
 
 def write_pictures(
     path: str | Path,
     chunks: Iterable[NDArray[np.uint8]],
     labels: NDArray[np.int64],
-    true_labels: NDArray[np.int64] | None = None,
+    **known: NDArray[np.int64],
 ) -> None:
     """Write pictures (n, height, width, channels), given in chunks, in the course's layout.
+
+    Args:
+        known: `true_label` and `trigger` of each picture, where they are known, (n,).
 
     Raises:
         ValueError: There are fewer or more pictures than labels; nothing is written then.
@@ -63,8 +71,8 @@ def write_pictures(
     partial = path.with_name(path.name + ".partial")
     with h5py.File(partial, "w") as file:
         file["label"] = labels
-        if true_labels is not None:
-            file["true_label"] = true_labels
+        for name, values in known.items():
+            file[name] = values
         start = 0
         for chunk in chunks:
             stored = np.moveaxis(chunk, -1, 1)
