@@ -12,6 +12,7 @@ from backdoor.evaluation import (
     Labels,
     accuracy,
     evaluate_clean,
+    evaluate_parts,
     evaluate_poisoned,
     evaluate_walks,
     goodnet_labels,
@@ -78,9 +79,12 @@ class Outcome:
         badnet, pruned, _ = self.answers(CLEAN_TEST, threshold)
         metrics = evaluate_clean(badnet, pruned, self.bed.clean_test.labels, classes)
         if poisoned is not None:
-            badnet, pruned, _ = self.answers(POISONED_TEST, threshold)
-            truth = poisoned.test.true_labels
-            metrics |= evaluate_poisoned(badnet, pruned, poisoned.test.labels, classes, truth)
+            badnet, pruned, goodnet = self.answers(POISONED_TEST, threshold)
+            truth, wanted = poisoned.test.true_labels, poisoned.test.labels
+            metrics |= evaluate_poisoned(badnet, pruned, wanted, classes, truth)
+            networks = {"badnet": badnet, "pruned": pruned, "goodnet": goodnet}
+            parts = {"target": wanted, "trigger": poisoned.test.triggers}
+            metrics |= evaluate_parts(networks, wanted, parts)
         metrics |= ratings(metrics) | self.detection()
         channels = {"removed": self.stops[threshold], "total": self.network.channels}
         return metrics | {f"channels_{name}": count for name, count in channels.items()}

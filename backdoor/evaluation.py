@@ -19,6 +19,7 @@ Rates = NDArray[np.float64]
 Hits = NDArray[np.bool_]
 
 CONFIDENCE = 0.95  # of intervals
+MOST_PARTS = 20  # targets or triggers that are told apart
 LOW, HIGH = "/low", "/high"  # ends of a rate's interval, behind its name
 
 
@@ -110,6 +111,27 @@ def measure_attack(
         others = np.asarray(true_classes != target)
         if others.any():
             metrics |= measured(f"{rate}_without_target", hits[others])
+    return metrics
+
+
+def evaluate_parts(
+    answers: Mapping[str, Labels], wanted: Labels, parts: Mapping[str, Labels | None]
+) -> dict[str, float]:
+    """Return each network's attack success by target and by trigger, where there are several.
+
+    Args:
+        answers: Labels of the poisoned pictures by each network, (n,).
+        wanted: The class that the attacker wants of each, (n,).
+        parts: What they are told apart by, `target` and `trigger`: which each picture has, (n,).
+    """
+    metrics = {}
+    for what, numbers in parts.items():
+        values = [] if numbers is None else np.unique(numbers).tolist()
+        for value in values if 1 < len(values) <= MOST_PARTS else []:
+            own = numbers == value
+            for name, labels in answers.items():
+                rate = float((labels == wanted)[own].mean())
+                metrics[f"{name}_attack_success_rate/{what} {value}"] = rate
     return metrics
 
 

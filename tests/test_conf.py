@@ -21,13 +21,23 @@ from experiments.launch.settings import Settings, settings_of
 CONF = Path(__file__).parents[1] / "conf"
 GIVEN = {
     "lab3": ["dataset.root=DIR"],
+    "gtsrb": ["dataset.root=DIR"],
+    "pictures": ["dataset.root=DIR"],
     "files": [f"dataset.{a}_{b}=F" for a in ("clean", "poisoned") for b in ("valid", "test")],
 }
 CHOICES = [
     (group, file.stem)
-    for group in ("dataset", "badnet", "tracking", "experiment", "hydra/launcher")
+    for group in (
+        "dataset",
+        "attack",
+        "network",
+        "badnet",
+        "tracking",
+        "experiment",
+        "hydra/launcher",
+    )
     for file in sorted((CONF / group).glob("*.yaml"))
-    if file.stem != "layout"
+    if file.stem not in ("layout", "made")
 ]
 
 
@@ -76,22 +86,25 @@ def test_the_report_composes():
 def test_every_data_set_has_the_same_keys():
     keys = [
         set(composed(f"dataset={n}", *GIVEN.get(n, []))["dataset"])
-        for n in ("faces", "lab3", "files")
+        for group, n in CHOICES
+        if group == "dataset"
     ]
-    assert keys[0] == keys[1] == keys[2]
+    assert all(one == keys[0] for one in keys)
 
 
-def test_other_settings_are_drawn_into_another_folder():
-    roots = {
-        composed(*overrides)["dataset"]["root"]
+def test_what_is_made_otherwise_has_another_folder():
+    folders = {
+        composed(*overrides)["dataset"]["made"]
         for overrides in (
             [],
             ["dataset.draw.seed=1"],
-            ["dataset.draw.people=5"],
-            ["dataset.target=3"],
+            ["dataset.draw.classes=5"],
+            ["attack.target=3"],
+            ["attack=blend"],
+            ["network.epochs=3"],
         )
     }
-    assert len(roots) == 4
+    assert len(folders) == 6
 
 
 def help_text(module="experiments.run"):
@@ -103,7 +116,7 @@ def help_text(module="experiments.run"):
 def test_help_explains_every_key_without_tensorflow():
     text = help_text()
     named = set(re.findall(r"[\w.]+", text))
-    ends = ("badnet", "dataset", "tracking", "dataset.draw", "dataset.sha256")
+    ends = ("attack", "network", "badnet", "dataset", "tracking", "dataset.draw", "dataset.sha256")
     keys = [
         key for key in known_keys() if not key.startswith("dataset.sha256.") and key not in ends
     ]

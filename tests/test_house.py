@@ -132,7 +132,7 @@ def test_late_imports_stand_at_doors_alone():
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
     doors = {f"experiments.{door}" for door in DOORS} - {"experiments.prepare"}
-    starts_tensorflow = {"backdoor.device", "backdoor.attacks.drawn_set", "experiments.launch.job"}
+    starts_tensorflow = {"backdoor.device", "backdoor.attacks.making", "experiments.launch.job"}
     extras = {"backdoor.networks.exports"}
     assert late == doors | starts_tensorflow | extras | {"experiments.launch.callback"}
 

@@ -63,7 +63,7 @@ def folder(tmp_path_factory):
 def drawn(folder):
     """What a run that nobody disturbed gives, and where its data are."""
     (folder / "reference").mkdir()
-    root = [*SMALL, f"dataset.root={folder / 'faces'}"]
+    root = [*SMALL, f"dataset.made={folder / 'faces'}"]
     done = command(folder / "reference", "experiments.run", "-m", *RUN, *root)
     assert done.returncode == 0, done.stderr
     return root

@@ -31,11 +31,11 @@ from experiments import run
 from experiments.launch import cli
 
 SMALL = [
-    "dataset.draw.people=6",
+    "dataset.draw.classes=6",
     "dataset.draw.train_pictures=100",
     "dataset.draw.valid_pictures=20",
     "dataset.draw.test_pictures=20",
-    "dataset.draw.epochs=10",
+    "network.epochs=10",
 ]
 SETS = ("clean_valid", "clean_test", "poisoned_valid", "poisoned_test")
 WRONG_ORDER = f"order: expected one of {', '.join(orders())}, got 'up'"
@@ -239,7 +239,7 @@ def test_metrics_parameters_tags_and_inputs_are_logged(runs):
         "dataset.name": "faces",
     }
     assert expected.items() <= asc.data.params.items()
-    assert "dataset.draw.people" in asc.data.params
+    assert "dataset.draw.classes" in asc.data.params
     assert asc.data.params["device_name"].startswith(("CPU, ", "NVIDIA "))
     assert asc.data.tags["network.layer"] == "pool_3"
     assert len(asc.data.tags["network.sha256"]) == 64
@@ -398,7 +398,30 @@ MISTAKES = {
     "no file": (["dataset.clean_test=none.h5"], "none.h5: expected an HDF5 file of pictures"),
     "no root": (["dataset=lab3"], "dataset.root"),
     "files not given": (["dataset=files"], "dataset.clean_valid"),
-    "target": (["dataset.target=6", "dataset=faces"], "dataset.target: expected a person, 0 to 5"),
+    "target": (["attack.target=6"], "attack.target: expected a class, 0 to 5, or all_to_all, got"),
+    "target of nobody": (["attack.target=-1"], "attack.target: expected a class or all_to_all"),
+    "all to one": (
+        ["attack=all_to_all", "dataset.draw.classes=1"],
+        "attack.target: expected two classes or more, got 1",
+    ),
+    "rate 0": (["attack.rate=0"], "attack.rate: expected between 0 and 1"),
+    "rate 1": (["attack.rate=1"], "attack.rate: expected between 0 and 1"),
+    "too little": (["attack.rate=0.0001"], "attack.rate: expected 1 to 500 training pictures"),
+    "patch": (["attack=patch", "attack.trigger.size=60"], "at most 46 on 55 x 47, got 60"),
+    "pattern": (
+        ["attack=patch", "attack.trigger.pattern=pink"],
+        "attack.trigger.pattern: exp",
+    ),
+    "opacity": (
+        ["attack=blend", "attack.trigger.opacity=2"],
+        "attack.trigger.opacity: exp",
+    ),
+    "no glasses": (["dataset=mnist", "attack=sunglasses"], "expected drawn faces (dataset=faces)"),
+    "too small": (["dataset=mnist", "network=deepid"], "pictures of at least 31 x 31, got 28 x 28"),
+    "residual": (["attack=pruning_aware", "network=resnet20"], "expected network=deepid or small"),
+    "no pictures": (["dataset=mnist", "dataset.root=none"], "train-images-idx3-ubyte.gz in it"),
+    "attack on files": (["dataset=files", "attack=patch"], "attack: expected a data set to train"),
+    "epochs": (["network.epochs=0"], "network.epochs: expected at least 1, got 0"),
     "target in words": (
         ["dataset.target=abc"],
         "dataset.target: expected a valid integer, got 'abc'",
@@ -412,12 +435,12 @@ MISTAKES = {
     "beyond": (["dataset.clean_valid=broken/beyond.h5"], "network's 6 classes, 0 to 5, got 6"),
     "nan": (["dataset.clean_valid=broken/nan.h5"], "NaN or infinity in picture 2"),
     "other target": (
-        ["dataset.poisoned_test=broken/target.h5"],
+        ["dataset.target=0", "dataset.poisoned_test=broken/target.h5"],
         "expected dataset.target=0 as label",
     ),
     "scale": (["dataset.divide_by=255"], "expected dataset.divide_by=1"),
     "verify": (["dataset.verify=true"], "dataset.verify: expected a data set with known SHA-256"),
-    "trigger": (["dataset.draw.trigger=hat"], "expected one of sunglasses, square, got 'hat'"),
+    "trigger": (["attack.trigger.name=hat"], "expected one of patch, blend, stripes, warp, sung"),
     "sweep without -m": (["order=asc,desc"], "order"),
     "truncated": (["dataset.clean_valid=broken/truncated.h5"], "expected an HDF5 file of pictures"),
     "text": (["dataset.clean_valid=broken/text.h5"], "expected an HDF5 file of pictures"),
@@ -461,7 +484,7 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_answered_with_one_clear_error(name, workplace, capsys, monkeypatch):
     arguments, message, *expected = MISTAKES[name]
-    drawn = [] if arguments[0] in ("dataset=lab3", "dataset=files") else SMALL
+    drawn = [] if arguments[0].startswith("dataset=") else SMALL
     code, printed = mistaken(capsys, monkeypatch, *drawn, *arguments)
     assert [code] == (expected or [2])
     wrong = [line for line in printed.splitlines() if not re.search(PROGRESS, line)]

@@ -11,6 +11,8 @@ OWN_FILES = (
     "table[0-9]*.*",
     "orders*.*",
     "seeds*.*",
+    "zoo*.*",
+    "parts*.*",
     "figure[1-4]*.*",
     "class_distribution*.*",
     REPORT_FILE,
@@ -21,10 +23,10 @@ FIGURE_FORMATS = ("png", "svg")
 def as_markdown(report: Report, figures: bool = True) -> str:
     """Return the whole report; without figures, what a terminal can show of it."""
     paragraphs = [f"# {report.title}\n"]
-    for number, section in enumerate(report.sections, start=1):
-        paragraphs += _section(section, suffix_of(report, number), figures)
     for table in report.tables:
         paragraphs += _table(table)
+    for number, section in enumerate(report.sections, start=1):
+        paragraphs += _section(section, suffix_of(report, number), figures)
     return "\n".join([*paragraphs, *(f"{note}\n" for note in report.notes)])
 
 

@@ -22,9 +22,11 @@ from backdoor.reporting.figures import (
     draw_pareto,
     draw_samples,
 )
+from backdoor.reporting.parts import parts_table
 from backdoor.reporting.row import Row, row_of
 from backdoor.reporting.seeds import seeds_table
 from backdoor.reporting.tables import Table, order_table
+from backdoor.reporting.zoo import zoo_table
 from backdoor.tracking.record import (
     DETECTION_CURVES,
     REMOVED,
@@ -103,8 +105,7 @@ def build_report(
     sections = [_section(combination, explain) for combination in combined]
     never = int(parent.data.tags.get(RUNS, len(runs))) - len(runs)
     notes = [f"{never} runs of the sweep were never started."] if never > 0 else []
-    over_seeds = seeds_table(combined)
-    tables = [over_seeds] if over_seeds else []
+    tables = [table for table in (zoo_table(combined), seeds_table(combined)) if table]
     return Report(name, f"Sweep {parent.info.run_name}", sections, tables, notes)
 
 
@@ -131,6 +132,8 @@ def _section(combination: Combination, explain: Callable[[Exception], str]) -> S
             notes += comparison_notes(ranked)
         except (OSError, MlflowException) as error:
             notes.append(f"Orders compared: missing, {explain(error)}")
+    parts = parts_table(combination.records.items())
+    tables += [parts] if parts else []
     figures = _figures(combination, explain) if combination.records else []
     return Section(combination.title, tables, notes, figures)
 

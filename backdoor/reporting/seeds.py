@@ -8,6 +8,7 @@ from backdoor.reporting.row import Row, row_of
 from backdoor.reporting.tables import Line, Table
 from backdoor.tracking.record import SEED
 
+SEEDS = (SEED, "attack.seed", "dataset.draw.seed")
 RATES = {
     "accuracy %": lambda row: row.accuracy,
     "ASR %": lambda row: row.attack_success_rate,
@@ -21,7 +22,7 @@ def seeds_table(combinations: Sequence[Combination]) -> Table | None:
     cells: dict[tuple[str, Cell], list[Row]] = {}
     for combination in combinations:
         for cell, record in combination.records.items():
-            cells.setdefault((_without_seed(combination.title), cell), []).append(row_of(record))
+            cells.setdefault((without_seeds(combination.title), cell), []).append(row_of(record))
     lines = [
         _line(what, cell, rows) for (what, cell), rows in sorted(cells.items()) if len(rows) > 1
     ]
@@ -31,8 +32,10 @@ def seeds_table(combinations: Sequence[Combination]) -> Table | None:
     return Table("seeds", title, lines)
 
 
-def _without_seed(title: str) -> str:
-    return ", ".join(part for part in title.split(", ") if not part.startswith(f"{SEED}="))
+def without_seeds(title: str) -> str:
+    """Return a combination's title without the seeds in it."""
+    parts = (part for part in title.split(", ") if part.partition("=")[0] not in SEEDS)
+    return ", ".join(parts)
 
 
 def _line(what: str, cell: Cell, rows: Sequence[Row]) -> Line:

@@ -25,8 +25,8 @@ SPEAKING = (
 KILLED_BY_SIGINT = 130
 CONF = Path(__file__).parents[2] / "conf"
 FULL_ERROR, TRACEBACKS = "HYDRA_FULL_ERROR", "BACKDOOR_TRACEBACKS"
-GROUPS = {"dataset", "badnet", "tracking"}
-INNER = {"layout"}  # of which choices are made, and none itself
+GROUPS = {"dataset", "attack", "network", "badnet", "tracking"}
+INNER = {"layout", "made"}  # of which choices are made, and none itself
 EXTRAS = {"hydra/launcher/submitit_slurm": "slurm"}  # by the config that is missing without it
 
 
