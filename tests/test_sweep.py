@@ -419,8 +419,14 @@ MISTAKES = {
     "no glasses": (["dataset=mnist", "attack=sunglasses"], "expected drawn faces (dataset=faces)"),
     "too small": (["dataset=mnist", "network=deepid"], "pictures of at least 31 x 31, got 28 x 28"),
     "residual": (["attack=pruning_aware", "network=resnet20"], "expected network=deepid or small"),
-    "no pictures": (["dataset=mnist", "dataset.root=none"], "train-images-idx3-ubyte.gz in it"),
-    "attack on files": (["dataset=files", "attack=patch"], "attack: expected a data set to train"),
+    "no pictures": (
+        ["dataset=mnist", "dataset.root=none"],
+        "dataset.root: expected mnist in none, found",
+    ),
+    "attack on files": (
+        ["dataset=lab3", "dataset.root=.", "attack=patch"],
+        "attack: expected a data set to",
+    ),
     "epochs": (["network.epochs=0"], "network.epochs: expected at least 1, got 0"),
     "target in words": (
         ["dataset.target=abc"],

@@ -41,6 +41,10 @@ def check_early(settings: Settings) -> None:
             100 * points,
         )
     data = settings.dataset
+    if data.draw and data.draw.root and not Path(data.draw.root).exists():
+        raise UserError(
+            f"dataset.root: expected {data.name} in {data.draw.root}, found no such path"
+        )
     made = Path(data.made) if data.draw and data.made else None
     for file in data.files.values():
         if file is not None and not file.exists() and (made is None or made not in file.parents):

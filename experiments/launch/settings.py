@@ -134,10 +134,10 @@ class Settings:
     dry_run: bool
     time_limit: float | None
     dataset: DataSet
-    attack: Attack | None
-    network: Training | None
     badnet: BadNet
     tracking: Store
+    attack: Attack | None = None
+    network: Training | None = None
 
     def __post_init__(self) -> None:
         _ = self.recipe
