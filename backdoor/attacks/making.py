@@ -72,6 +72,8 @@ def _source(recipe: Recipe) -> Source:
     if recipe.draw.source == FACES:
         return DrawnFaces(recipe.draw)
 
+    _start_tensorflow()
+
     from backdoor.pictures.stored_sets import StoredPictures  # Keras, which has public data sets
 
     return StoredPictures(recipe.draw)
@@ -106,9 +108,7 @@ def _train(
     recipe: Recipe, source: Source, classes: int, tests: Tests, path: Path
 ) -> dict[str, float]:
     """Train the network, save it, and return what it is worth."""
-    from backdoor.device import start_tensorflow
-
-    start_tensorflow("cpu", THREADS)
+    _start_tensorflow()
 
     from backdoor.attacks.training import answers, train, train_pruning_aware
 
@@ -127,6 +127,12 @@ def _train(
         name: float((answers(model, pictures) == wanted).mean())
         for name, (pictures, wanted) in tests.items()
     }
+
+
+def _start_tensorflow() -> None:
+    from backdoor.device import start_tensorflow
+
+    start_tensorflow("cpu", THREADS)
 
 
 def main(settings: str, folder: str) -> int:

@@ -38,8 +38,14 @@ def measure(network: CutNetwork, pictures: Pictures) -> Seconds:
 
     `lab_loop` is estimated from its first passes.
     """
-    _compile(network, pictures)
+    work = measure_work(network, pictures)
     plain = timed(lambda: [network.classify_pictures(values) for values in pictures.values()])[0]
+    return {"plain_pass": plain, **work, "lab_loop": lab_loop(network, pictures)}
+
+
+def measure_work(network: CutNetwork, pictures: Pictures) -> Seconds:
+    """Time the numeric work of the six runs, stage by stage."""
+    _compile(network, pictures)
     head, activations = timed(
         lambda: {name: activate(network, values) for name, values in pictures.items()}
     )
@@ -49,8 +55,16 @@ def measure(network: CutNetwork, pictures: Pictures) -> Seconds:
         return timed(lambda: [walk_network(network, a, order) for a in activations.values()])[0]
 
     walks = {f"walk_{name}": seconds_of_walk(order) for name, order in orders.items()}
-    loop = lab_loop(network, pictures)
-    return {"plain_pass": plain, "head": head, "rank": rank, **walks, "lab_loop": loop}
+    return {"head": head, "rank": rank, **walks}
+
+
+def active_share(network: CutNetwork, pictures: NDArray[np.float32]) -> float:
+    """Return the share of channels that are not zero on a picture, mean over pictures.
+
+    A walk scores a picture again for each of these alone.
+    """
+    activations = activate(network, pictures)
+    return float((activations > 0).any(axis=(1, 2)).mean())
 
 
 def numeric_work(seconds: Mapping[str, float]) -> dict[str, float]:
