@@ -7,6 +7,7 @@ from backdoor.evaluation import (
     accuracy,
     auroc,
     evaluate_clean,
+    evaluate_parts,
     evaluate_poisoned,
     flip_depth,
     goodnet_labels,
@@ -152,3 +153,22 @@ def test_mcnemar_is_the_permutation_test_of_pairs():
     swapped = (rng.choice([-1, 1], (20000, 20)) * differ).sum(axis=1)
     assert mcnemar(first, second) == pytest.approx((np.abs(swapped) >= 6).mean(), abs=0.01)
     assert mcnemar(first, first) == 1
+
+
+def test_attack_success_is_told_by_target_and_trigger_where_there_are_several():
+    wanted, answered = np.array([1, 1, 2, 2]), np.array([1, 0, 2, 2])
+    one = np.zeros(4, int)
+    found = evaluate_parts({"badnet": answered}, wanted, {"target": wanted, "trigger": one})
+    rate = "badnet_attack_success_rate"
+    assert found == {f"{rate}/target 1": 0.5, f"{rate}/target 2": 1.0}
+    found = evaluate_parts({"badnet": answered}, wanted, {"target": one, "trigger": None})
+    assert found == {}
+    many = np.arange(40)
+    assert evaluate_parts({"badnet": many}, many, {"target": many}) == {}
+
+
+def test_each_poisoned_picture_may_have_its_own_target():
+    wanted = np.array([1, 2, 0])
+    found = evaluate_poisoned(wanted, np.array([1, 0, 0]), wanted, 3, np.array([0, 1, 0]))
+    assert found["pruned_attack_success_rate"] == pytest.approx(2 / 3)
+    assert found["pruned_attack_success_rate_without_target"] == 0.5

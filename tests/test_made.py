@@ -22,7 +22,9 @@ from backdoor.pictures.sources import Drawing
 from experiments.launch.settings import settings_of
 
 DRAW = Drawing("faces", None, 32, 4, 6, 1, 2, 0, False)
-RECIPE = Recipe(DRAW, Attack("sunglasses", Sunglasses()), Training("deepid", 1, 64, 0.001, False))
+RECIPE = Recipe(
+    DRAW, Attack("sunglasses", Sunglasses()), Training("deepid", 1, 64, 0.001, False, 0)
+)
 
 
 def changed(recipe=RECIPE, **parts):

@@ -10,7 +10,7 @@ from backdoor.networks.cut import cut_network
 from backdoor.pruning.orders import by_score
 from backdoor.pruning.scores import mean_activation
 
-SMALL = Training("small_cnn", 6, 32, 0.002, False)
+SMALL = Training("small_cnn", 6, 32, 0.002, False, 0)
 
 
 def squares(count, seed):
@@ -64,8 +64,19 @@ def test_training_learns_and_is_the_same_for_a_seed(data):
 
 
 def test_augmentation_moves_pictures_and_keeps_their_size(data):
-    model = train(Training("small_cnn", 1, 32, 0.002, True), data[0], 4, 0)
+    model = train(Training("small_cnn", 1, 32, 0.002, True, 0), data[0], 4, 0)
     assert model.input_shape == (None, 16, 16, 1)
+
+
+def test_sparsity_silences_channels_and_is_no_part_of_the_network(data):
+    sparse = train(Training("small_cnn", 6, 32, 0.002, False, 1e-4), data[0], 4, 0)
+    assert sparse.get_layer("conv_2").activity_regularizer is None
+    pictures, labels = squares(200, 1)
+    assert (answers(sparse, pictures) == labels).mean() > 0.9
+    shown = pictures.astype(np.float32)
+    dense = train(SMALL, data[0], 4, 0)
+    active = [(cut_network(m).head.predict(shown, verbose=0) > 0).mean() for m in (sparse, dense)]
+    assert active[0] < 0.7 * active[1]
 
 
 def test_a_pruning_aware_attack_leaves_the_backdoor_where_pruning_goes_last(data):

@@ -9,11 +9,11 @@ import json
 
 import keras
 import numpy as np
-from backdoor.attacks.drawn_set import build_dataset
 from conftest import file_with
 from test_scores import evidence_of
 
 from backdoor.attacks import inversion, suspicion
+from backdoor.attacks.made import make
 from backdoor.evaluation import (
     evaluate_clean,
     evaluate_network,
@@ -64,7 +64,7 @@ def results(folder):
     measured = evaluate_network("badnet", LABELS, LABELS, LABELS, (LABELS, LABELS, 0, None))
     measured |= evaluate_network("goodnet", LABELS, OTHERS, LABELS, attack)
     measured |= evaluate_network("pruned", LABELS, OTHERS, OTHERS, attack)
-    drawn = draw_faces(invent_people(2, np.random.default_rng(0)), np.array([0, 1]), rng)
+    drawn = draw_faces(invent_people(2, (0,)), np.array([0, 1]), (0, 1), [0, 1])
     found = {
         **{version_of(score): score(evidence) for score in SCORES.values()},
         **{version_of(oracle): oracle(evidence, POISONED) for oracle in ORACLES.values()},
@@ -76,8 +76,7 @@ def results(folder):
         version_of(ratings): ratings(measured),
         version_of(evaluate_walks): evaluate_walks(walked, walked[:, ::-1], {5: 1}),
         version_of(read_chunks): np.concatenate(list(read_chunks(open_pictures(path, 4)))),
-        # To the last bit drawn faces depend on the processor.
-        version_of(build_dataset): drawn.mean(axis=(1, 2)).round(),
+        version_of(make): drawn,
     }
     return {name: _digest(value) for name, value in found.items()}
 
@@ -111,7 +110,7 @@ def _rounded(value):
 DIGESTS = {
     "ascending-1": "207716b73985",
     "before-1": "3a316d6d3226",
-    "build_dataset-1": "848f2b6a93fc",
+    "make-1": "",
     "channels_to_remove-1": "70a30699c2e6",
     "descending-1": "1d70367438e4",
     "deviation-1": "51c93be82877",

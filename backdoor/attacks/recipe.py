@@ -18,6 +18,8 @@ class Training:
     Attributes:
         learning_rate: Of Adam at first; it falls along a cosine.
         augment: Shift the training pictures at random.
+        sparsity: Weight, in the loss, of the sum of what the last pooling's convolution gives: with
+            some, channels specialise, and most are silent on most pictures.
     """
 
     name: Literal["deepid", "small_cnn", "resnet20"]
@@ -25,6 +27,7 @@ class Training:
     batch: int
     learning_rate: float
     augment: bool
+    sparsity: float
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch"):
@@ -34,6 +37,8 @@ class Training:
             raise UserError(
                 f"network.learning_rate: expected between 0 and 1, got {self.learning_rate:g}"
             )
+        if self.sparsity < 0:
+            raise UserError(f"network.sparsity: expected at least 0, got {self.sparsity:g}")
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,15 @@ class Recipe:
                 f"network={self.network.name}: expected pictures of at least {smallest} x "
                 f"{smallest}, got {height} x {width}"
             )
-        if self.attack.pruning_aware and self.network.name not in PLAIN:
-            raise UserError(
-                f"attack.pruning_aware: expected network={' or '.join(PLAIN)}, whose channels are "
-                f"those of a convolution, got {self.network.name}"
-            )
+        for key, asked in (
+            ("attack.pruning_aware", self.attack.pruning_aware),
+            ("network.sparsity", self.network.sparsity > 0),
+        ):
+            if asked and self.network.name not in PLAIN:
+                raise UserError(
+                    f"{key}: expected network={' or '.join(PLAIN)}, whose channels are those of a "
+                    f"convolution, got {self.network.name}"
+                )
         self.check_classes(self.draw.known_classes)
 
     def check_classes(self, classes: int | None) -> None:

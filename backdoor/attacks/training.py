@@ -33,7 +33,11 @@ def train(training: Training, pictures: Set, classes: int, seed: int) -> keras.M
     """
     keras.utils.set_random_seed(seed)
     model = ARCHITECTURES[training.name](pictures[0].shape[1:], classes)
+    if training.sparsity:
+        _convolution(model).activity_regularizer = keras.regularizers.L1(training.sparsity)
     _fit(model, training, pictures, "Training the network")
+    if training.sparsity:
+        _convolution(model).activity_regularizer = None  # it is no part of the network
     return model
 
 
@@ -47,8 +51,7 @@ def train_pruning_aware(
     put the dormant ones back, with biases so low that they stay dormant and are pruned first.
     """
     model = train(training, clean, classes, seed)
-    cut = cut_network(model)
-    convolution = model.get_layer(cut.layer.replace("pool", "conv"))
+    cut, convolution = cut_network(model), _convolution(model)
     some = np.unique(np.linspace(0, len(clean[0]) - 1, LOOKED_AT).astype(int))
     shown, truth = clean[0][some].astype(np.float32), clean[1][some]
     activations = np.asarray(cut.head.predict(shown, BATCH, verbose=0))
@@ -70,6 +73,11 @@ def train_pruning_aware(
     trained[1][dormant] -= np.quantile(highest, 1 - STILL_ACTIVE, axis=0)[dormant]
     convolution.set_weights(trained)
     return model
+
+
+def _convolution(model: keras.Model) -> keras.layers.Layer:
+    """Return the convolution before the last pooling, of networks that name both alike."""
+    return model.get_layer(cut_network(model).layer.replace("pool", "conv"))
 
 
 def _fit(model: keras.Model, training: Training, pictures: Set, what: str) -> None:

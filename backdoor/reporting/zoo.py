@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from backdoor.reporting.combinations import Cell, Combination
 from backdoor.reporting.seeds import without_seeds
 from backdoor.reporting.tables import Line, Table
-from backdoor.tracking.record import ACCURACY, ATTACK, DETECTION, FALSE_ALARMS, Record
+from backdoor.tracking.record import ACCURACY, ATTACK, DETECTION, FALSE_ALARMS, NETWORK, Record
 
 BEFORE = ("badnet_accuracy", "badnet_attack_success_rate")
 AFTER = (ACCURACY, ATTACK, DETECTION, FALSE_ALARMS)
@@ -22,8 +22,7 @@ def zoo_table(combinations: Sequence[Combination]) -> Table | None:
     """
     kinds: dict[str, list[Combination]] = {}
     for combination in combinations:
-        if combination.records:
-            kinds.setdefault(without_seeds(combination.title), []).append(combination)
+        kinds.setdefault(without_seeds(combination.title), []).append(combination)
     if len(kinds) < 2:
         return None
     cells = sorted({cell for some in kinds.values() for one in some for cell in one.records})
@@ -36,8 +35,8 @@ def zoo_table(combinations: Sequence[Combination]) -> Table | None:
 
 
 def _line(title: str, combinations: Sequence[Combination], cells: Sequence[Cell]) -> Line:
-    first = [next(iter(one.records.values())) for one in combinations]
-    networks = {record.run.data.tags.get("network.sha256") for record in first}
+    first = [next(iter(one.records.values())) for one in combinations if one.records]
+    networks = {record.run.data.tags[NETWORK] for record in first}
     line = {"runs of": title, "networks": str(len(networks))}
     line |= {"accuracy %": _mean(first, BEFORE[0]), "ASR %": _mean(first, BEFORE[1])}
     for cell in cells:
