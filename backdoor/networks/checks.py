@@ -45,13 +45,14 @@ def check_bed(network: CutNetwork, bed: TestBed) -> list[str]:
 
 def _check_sides(bed: TestBed, poisoned: Poisoned) -> None:
     """Refuse clean and poisoned pictures that were given in each other's place."""
-    if poisoned.target is None:
+    target = poisoned.target
+    if target is None:
         return
-    clean_has_one = (bed.clean_valid.labels == poisoned.target).all()
-    if clean_has_one and (poisoned.valid.labels != poisoned.target).any():
+    clean_has_one = (bed.clean_valid.labels == target).all()
+    if clean_has_one and (poisoned.valid.labels != target).any():
         raise UserError(
             f"{bed.clean_valid.path}: expected clean pictures of several classes, got the target "
-            f"{poisoned.target} alone, and several classes in {poisoned.valid.path}; are clean and "
+            f"{target} alone, and several classes in {poisoned.valid.path}; are clean and "
             f"poisoned files swapped?"
         )
 

@@ -74,7 +74,7 @@ def open_bed(settings: Settings, shape: tuple[int | None, ...] | None = None) ->
         sets[CLEAN_VALID] = some_of(sets[CLEAN_VALID], settings.valid_pictures, settings.seed)
     poisoned = None
     if POISONED_TEST in sets:
-        poisoned = Poisoned(sets[POISONED_VALID], sets[POISONED_TEST], data.target)
+        poisoned = Poisoned(sets[POISONED_VALID], sets[POISONED_TEST], settings.target)
     return TestBed(sets[CLEAN_VALID], sets[CLEAN_TEST], poisoned)
 
 

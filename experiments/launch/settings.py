@@ -181,6 +181,15 @@ class Settings:
         return Recipe(draw, self.attack, self.network)
 
     @property
+    def target(self) -> int | None:
+        """The one class that an attacker wants, None where there are several or it is not told."""
+        if self.dataset.target is not None or self.attack is None:
+            return self.dataset.target
+        parts = self.attack.parts
+        alone = parts[0].target if len(parts) == 1 else None
+        return alone if isinstance(alone, int) else None
+
+    @property
     def given_suspect(self) -> int | None:
         return None if self.suspect == AUTO else int(self.suspect)
 
