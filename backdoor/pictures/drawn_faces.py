@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 HEIGHT, WIDTH = 55, 47
 SHAPE = (HEIGHT, WIDTH, 3)
 SUNGLASSES = "sunglasses"  # what a face may wear
+BACKGROUND = 8  # random numbers of a picture's background
 NOISE = 5.0  # standard deviation, of 255
 
 Array = NDArray[np.floating[Any]]  # of 32 bits
@@ -69,9 +70,9 @@ COLOURS: dict[str, Sequence[tuple[int, int, int]]] = {
     "lips": [(170, 80, 80), (195, 105, 100), (140, 65, 65), (205, 70, 90)],
 }  # fmt: skip
 WHITE, FRAME, LENS = (
-    np.array([rgb], np.float32) for rgb in ((240, 240, 240), (70, 15, 110), (125, 40, 190))
+    np.array([rgb], np.float32) for rgb in ((240, 240, 240), (70, 15, 110), (150, 0, 255))
 )
-CORNER: Range = (30, 225)  # of the background's brightness
+BRIGHTNESS, TINT = (30.0, 225.0), (-15.0, 15.0)  # of the background, and of each colour in it
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +117,10 @@ def draw_faces(
         worn: `sunglasses`, or nothing.
     """
     noises = HEIGHT * WIDTH * 3 // 4 + 1  # of a number's 8 bytes two go into each
-    count = len(PICTURE) + 6 + noises
+    count = len(PICTURE) + BACKGROUND + noises
     raw = np.stack([_raw((*seed, int(number)), count) for number in numbers], axis=1)
     picture = {name: v[:, None, None] for name, v in _within(PICTURE, raw).items()}
-    canvas = _canvas(_background(raw[len(PICTURE) : len(PICTURE) + 6]), picture)
+    canvas = _canvas(_background(raw[len(PICTURE) : len(PICTURE) + BACKGROUND]), picture)
     person = {name: values[who, None, None] for name, values in people.traits.items()}
     colour = {name: values[who] for name, values in people.colours.items()}
     _paint_head(canvas, person, colour)
@@ -168,8 +169,11 @@ def _noise(raw: Raw) -> Array:
 
 
 def _background(raw: Raw) -> Array:
-    """Return a colour at the top that becomes another at the bottom, from raw (6, n)."""
-    top, bottom = (_between(CORNER, half).T[:, :, None, None] for half in (raw[:3], raw[3:]))
+    """Return a muted colour at the top that becomes another at the bottom, from raw (8, n)."""
+    top, bottom = (
+        (_between(BRIGHTNESS, half[0]) + _between(TINT, half[1:])).T[:, :, None, None]
+        for half in np.split(raw, 2)
+    )
     down = (np.arange(HEIGHT, dtype=np.float32) / np.float32(HEIGHT - 1))[:, None]
     return np.repeat(top + (bottom - top) * down, WIDTH, axis=3)
 
