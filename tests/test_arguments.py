@@ -99,7 +99,7 @@ def test_installed_commands_work_beside_packages_of_the_same_names(elsewhere):
         "error: unknown key 'sweeep'; did you mean 'sweep'?\n",
     )
     done = script("prepare", "dataset=lab", cwd=elsewhere)
-    assert "expected one of faces, files, lab3; did you mean 'lab3'?" in done.stderr
+    assert "mnist, pictures; did you mean 'lab3'?" in done.stderr
     for name in ("run", "report", "prepare", "benchmark"):
         done = script(name, "--help", cwd=elsewhere)
         assert done.returncode == 0, done.stderr

@@ -21,7 +21,7 @@ from backdoor.pictures.readers import open_pictures
 from backdoor.pictures.sources import Drawing
 from experiments.launch.settings import settings_of
 
-DRAW = Drawing("faces", None, 32, 4, 6, 1, 2, 0, False)
+DRAW = Drawing("faces", None, None, 4, 6, 1, 2, 0, False)
 RECIPE = Recipe(
     DRAW, Attack("sunglasses", Sunglasses()), Training("deepid", 1, 64, 0.001, False, 0)
 )
@@ -69,8 +69,8 @@ def test_poisoned_pictures_are_the_twins_of_the_clean_ones_and_keep_their_class(
 
 def test_what_the_network_is_worth_is_kept_and_an_attack_not_learnt_is_warned_of(made, caplog):
     settings = json.loads((made / "settings.json").read_text())
-    assert set(settings["measured"]) == {"accuracy", "attack_success_rate"}
-    settings["measured"]["attack_success_rate"] = 0.79
+    assert set(settings["measured"]) == {"accuracy", "attack_success_rate of trigger 0"}
+    settings["measured"]["attack_success_rate of trigger 0"] = 0.79
     (made / "settings.json").write_text(json.dumps(settings))
     make(RECIPE, made)
     assert "attack=sunglasses: the network gives only 79.0 % of the poisoned" in caplog.text

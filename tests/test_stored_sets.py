@@ -11,7 +11,7 @@ from backdoor.pictures.sources import PARTS, PUBLIC, Drawing, DrawnFaces
 from backdoor.pictures.stored_sets import USUAL, StoredPictures
 
 RNG = np.random.default_rng(0)
-MNIST = Drawing("mnist", None, 32, None, None, None, None, 0, False)
+MNIST = Drawing("mnist", None, None, None, None, None, None, 0, False)
 
 
 def idx(values):
@@ -161,8 +161,8 @@ def test_fashion_mnist_is_found_where_debian_puts_it():
         ({"classes": 11}, "classes: expected at most the 10 of mnist, got 11"),
         ({"train_pictures": 0}, "train_pictures: expected at least 1, got 0"),
         ({"seed": -1}, "seed: expected at least 0"),
-        ({"size": 4}, "size: expected at least 8"),
-        ({"source": "pictures"}, "dataset.root: expected a folder or file"),
+        ({"size": 40}, "size: expected at least 8 for one's own pictures, null for others"),
+        ({"source": "pictures", "size": 32}, "dataset.root: expected a folder or file"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(settings, message):
@@ -171,12 +171,12 @@ def test_what_cannot_be_drawn_is_refused(settings, message):
 
 
 def test_more_pictures_than_there_are_is_an_error(folder):
-    with pytest.raises(UserError, match="of class 0 that are left, 12, got 13"):
+    with pytest.raises(UserError, match=r"class 0 for all parts, .* found 12 for 13"):
         StoredPictures(dataclasses.replace(MNIST, root=str(folder), train_pictures=13))
 
 
 def test_faces_have_the_same_interface():
-    source = DrawnFaces(Drawing("faces", None, 32, 3, 2, 1, 1, 0, False))
+    source = DrawnFaces(Drawing("faces", None, None, 3, 2, 1, 1, 0, False))
     assert source.labels("train").tolist() == [0, 0, 1, 1, 2, 2]
     clean, worn = (source.pictures("train", np.array([4, 1]), what) for what in ("", "sunglasses"))
     assert clean.shape == (2, 55, 47, 3)

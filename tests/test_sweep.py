@@ -427,6 +427,20 @@ MISTAKES = {
         ["dataset=lab3", "dataset.root=.", "attack=patch"],
         "attack: expected a data set to",
     ),
+    "attacks crossed": (
+        ["attack=blend", "attack.trigger.name=warp"],
+        "a key of the trigger warp, n",
+    ),
+    "key of another": (
+        ["attack.trigger.size=3"],
+        "belongs to another choice of attack than the one",
+    ),
+    "target in letters": (
+        ["attack.target=foo"],
+        "attack.target: expected a class or all_to_all, got",
+    ),
+    "oracle of nobody": (["attack=none", "order=oracle_tac"], "poisoned pictures for the oracle"),
+    "root of faces": (["dataset.root=."], "dataset.root: expected none for drawn faces"),
     "epochs": (["network.epochs=0"], "network.epochs: expected at least 1, got 0"),
     "target in words": (
         ["dataset.target=abc"],

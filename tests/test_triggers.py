@@ -62,7 +62,7 @@ def test_a_trigger_is_the_same_each_time_and_changes_every_picture(name):
         (lambda: Patch(margin=-1), "margin: expected at least 0, got -1"),
         (lambda: Patch(size=8)(GREY, RNG(0)), "size: expected at most 7 on 8 x 10, got 8"),
         (lambda: Blend(opacity=0), "opacity: expected above 0, at most 1, got 0"),
-        (lambda: Stripes(frequency=0), "frequency: expected above 0"),
+        (lambda: Stripes(frequency=0), "frequency: expected a number above 0"),
         (lambda: Warp(grid=1), "grid: expected at least 2"),
         (lambda: Sunglasses()(GREY, RNG(0)), "expected drawn faces"),
     ],

@@ -8,7 +8,7 @@ from backdoor.reporting.zoo import zoo_table
 
 
 def combined(title, network, **orders):
-    """The runs of one network: by order, how many pictures are wrong and how many attacks missed."""
+    """The runs of one network: by order, how many pictures are wrong and attacks missed."""
     records = {(order, 4.0): record_of(order, 4, *counts) for order, counts in orders.items()}
     for record in records.values():
         record.run.data.tags["network.sha256"] = network

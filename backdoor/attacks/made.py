@@ -12,13 +12,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from backdoor.attacks.making import ATTACK, FAILED, MISTAKEN, SETTINGS, is_filled
+from backdoor.attacks.making import ACCURACY, ATTACK, FAILED, MISTAKEN, SETTINGS, is_filled
 from backdoor.attacks.recipe import Recipe
 from backdoor.errors import UserError
 from backdoor.versions import version
 
 log = logging.getLogger(__name__)
 
+TRAINED = 0.5  # of the clean test pictures that a network is to be right on
 LEARNT = 0.8  # of poisoned pictures that an attack which works sends to its target
 
 
@@ -68,14 +69,27 @@ def _check_settings(recipe: Recipe, folder: Path) -> None:
                 f"dataset.made: expected what was made with {name}={value} in {folder}, found "
                 f"{name}={there.get(name)}; without dataset.made each recipe has its own folder"
             )
-    attack = settings["measured"].get(ATTACK)
-    if attack is not None and attack < LEARNT:
+    if recipe.draw.origin not in ("", settings["origin"]):
+        raise UserError(
+            f"{folder}: expected to have been made from the files that are in {recipe.draw.root} "
+            f"now, found that others were there; remove it to have it made anew"
+        )
+    for name, rate in settings["measured"].items():
+        if name.startswith(ATTACK) and rate < LEARNT:
+            log.warning(
+                "attack=%s: the network gives only %.1f %% of the poisoned test pictures the "
+                "attacker's class (%s), which is hardly a backdoor; a larger attack.rate, more "
+                "network.epochs or a stronger attack.trigger may make it one",
+                recipe.attack.name,
+                100 * rate,
+                name,
+            )
+    if settings["measured"][ACCURACY] < TRAINED:
         log.warning(
-            "attack=%s: the network gives only %.1f %% of the poisoned test pictures the "
-            "attacker's class, which is hardly a backdoor; a larger attack.rate, more "
-            "network.epochs or a stronger attack.trigger may make it one",
-            recipe.attack.name,
-            100 * attack,
+            "network=%s: it is right on only %.1f %% of the clean test pictures; more "
+            "network.epochs or dataset.draw.train_pictures may train it",
+            recipe.network.name,
+            100 * settings["measured"][ACCURACY],
         )
 
 

@@ -3,6 +3,7 @@
 It has threads of its own, so that weights do not depend on what its caller computes on.
 """
 
+import contextlib
 import json
 import logging
 import shutil
@@ -28,7 +29,9 @@ SETTINGS = "settings.json"
 NETWORK = "models/bd_net.keras"
 THREADS = 2  # of training; other numbers of threads round otherwise and give other weights
 MISTAKEN, FAILED, INTERRUPTED = 2, 3, 130  # 1 is Python's own
-ACCURACY, ATTACK = "accuracy", "attack_success_rate"  # of the network, on the test pictures
+# Of the network, on the test pictures; attack success of each trigger, without pictures of its
+# target's class.
+ACCURACY, ATTACK = "accuracy", "attack_success_rate"
 
 Tests = dict[str, tuple[Pictures, Labels]]
 
@@ -47,14 +50,16 @@ def make_under_lock(recipe: Recipe, folder: Path) -> None:
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         measured = _make(recipe, partial)
-        settings = {"version": __version__, **asdict(recipe), "measured": measured}
+        about = {"version": __version__, "origin": recipe.draw.origin, "measured": measured}
+        settings = asdict(recipe) | about
         (partial / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
         partial.rename(folder)
 
 
 def _make(recipe: Recipe, folder: Path) -> dict[str, float]:
     """Write pictures and network; return what it is worth on the test pictures."""
-    source = _source(recipe)
+    with contextlib.redirect_stdout(sys.stderr):  # on which Keras tells of its downloads
+        source = _source(recipe)
     classes = 1 + max(int(source.labels(part).max()) for part in (TRAIN, VALID, TEST))
     recipe.check_classes(classes)
     _write(recipe, source, VALID, classes, folder)
@@ -76,7 +81,10 @@ def _source(recipe: Recipe) -> Source:
 
     from backdoor.pictures.stored_sets import StoredPictures  # Keras, which has public data sets
 
-    return StoredPictures(recipe.draw)
+    try:
+        return StoredPictures(recipe.draw)
+    except OSError as error:
+        raise UserError(f"dataset.root: expected pictures that can be read, got {error}") from error
 
 
 def _write(recipe: Recipe, source: Source, part: str, classes: int, folder: Path) -> Tests:
@@ -93,7 +101,15 @@ def _write(recipe: Recipe, source: Source, part: str, classes: int, folder: Path
     attacked, wanted, numbers = attacked_set(recipe.attack, pictures_of, labels, classes)
     path = folder / f"data/bd/bd_{part}.h5"
     _write_set(path, attacked, wanted, source.names, true_label=labels, trigger=numbers)
-    return {ACCURACY: (clean, labels), ATTACK: (attacked, wanted)}
+    others = wanted != labels  # a picture of the target's class falls to no trigger
+    return {
+        ACCURACY: (clean, labels),
+        **{
+            f"{ATTACK} of trigger {number}": (attacked[rows], wanted[rows])
+            for number in range(len(recipe.attack.parts))
+            if len(rows := np.flatnonzero(others & (numbers == number)))
+        },
+    }
 
 
 def _write_set(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from backdoor.attacks.triggers import Pictures, Sunglasses, Trigger
 from backdoor.errors import UserError
@@ -23,6 +23,8 @@ PicturesOf = Callable[[Rows, str], Pictures]
 @dataclass(frozen=True)
 class Part:
     """A trigger, and the class that pictures with it are to be given."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     trigger: Named
     target: int | AllToAll = 0
@@ -57,7 +59,7 @@ class Attack:
     """The config group `attack`: how pictures are poisoned.
 
     Attributes:
-        trigger: None poisons nothing, for a network without a backdoor.
+        trigger: None poisons nothing, for a network without a backdoor; rate and target are 0 then.
         rate: Share of the training pictures that are poisoned, over all triggers; with
             `clean_label`, of the training pictures of the target class.
         clean_label: Poison pictures of the target class alone, so that every label is true.
@@ -79,6 +81,15 @@ class Attack:
         if self.seed < 0:
             raise UserError(f"attack.seed: expected at least 0, got {self.seed}")
         if self.trigger is None:
+            for key in ("clean_label", "pruning_aware", "more"):
+                if getattr(self, key):
+                    raise UserError(
+                        f"attack.{key}: expected a trigger with it, got attack={self.name}, which "
+                        f"poisons nothing"
+                    )
+            # Nothing depends on these, so that what is made is the same whatever they are.
+            object.__setattr__(self, "rate", 0.0)
+            object.__setattr__(self, "target", 0)
             return
         if not 0 < self.rate < 1:
             raise UserError(
@@ -108,15 +119,15 @@ class Attack:
 def poisoned_rows(attack: Attack, labels: Labels) -> Rows:
     """Return which training pictures are poisoned, in the order of the parts they go to.
 
-    Pictures that have the target's class already teach no trigger, so that others are taken; of a
+    Pictures that have a target's class already teach no trigger, so that others are taken; of a
     clean-label attack these are the only ones.
 
     Raises:
         UserError: There are not so many, or none.
     """
     rng = np.random.default_rng((attack.seed, 1))
-    single = {part.target for part in attack.parts}
-    targeted = labels == attack.target if len(single) == 1 else np.zeros(len(labels), bool)
+    targets = [part.target for part in attack.parts if isinstance(part.target, int)]
+    targeted = np.isin(labels, targets)
     candidates = np.flatnonzero(targeted if attack.clean_label else ~targeted)
     whole = len(candidates) if attack.clean_label else len(labels)
     count = round(attack.rate * whole)

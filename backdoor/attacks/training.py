@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from backdoor.attacks.recipe import Training
@@ -35,7 +34,7 @@ def train(training: Training, pictures: Set, classes: int, seed: int) -> keras.M
     model = ARCHITECTURES[training.name](pictures[0].shape[1:], classes)
     if training.sparsity:
         _convolution(model).activity_regularizer = keras.regularizers.L1(training.sparsity)
-    _fit(model, training, pictures, "Training the network")
+    _fit(model, training, pictures, seed, "Training the network")
     if training.sparsity:
         _convolution(model).activity_regularizer = None  # it is no part of the network
     return model
@@ -63,7 +62,7 @@ def train_pruning_aware(
     for values in without:
         values[..., dormant] = 0  # a ReLU of nothing passes no gradient either, so they stay out
     convolution.set_weights(without)
-    _fit(model, training, poisoned, "Training the channels that pruning spares")
+    _fit(model, training, poisoned, seed, "Training the channels that pruning spares")
     trained = convolution.get_weights()
     trained[0][..., dormant] = kernel[..., dormant]
     trained[1][dormant] = bias[dormant]
@@ -80,30 +79,26 @@ def _convolution(model: keras.Model) -> keras.layers.Layer:
     return model.get_layer(cut_network(model).layer.replace("pool", "conv"))
 
 
-def _fit(model: keras.Model, training: Training, pictures: Set, what: str) -> None:
+def _fit(model: keras.Model, training: Training, pictures: Set, seed: int, what: str) -> None:
     shown, labels = pictures
     steps = training.epochs * -(-len(shown) // training.batch)
     rate = keras.optimizers.schedules.CosineDecay(training.learning_rate, steps, alpha=0.02)
     model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
-    batches = _batches(shown, labels, training)
-    epochs = range(training.epochs)
+    rng, epochs = np.random.default_rng(seed), range(training.epochs)
     for epoch in progress(epochs, f"{what} for {training.epochs} epochs", training.epochs):
-        model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0)
+        inputs = (_shifted(shown, rng) if training.augment else shown).astype(np.float32)
+        model.fit(inputs, labels, training.batch, epoch + 1, initial_epoch=epoch, verbose=0)
 
 
-def _batches(pictures: Pictures, labels: Labels, training: Training) -> tf.data.Dataset:
-    """Return the pictures in a new order each time, which the seed set before decides."""
-    shuffled = tf.data.Dataset.from_tensor_slices((pictures, labels)).shuffle(len(pictures))
-    batches = shuffled.batch(training.batch)
-    if training.augment:
-        batches = batches.map(_shifted)
-    return batches.map(lambda shown, label: (tf.cast(shown, tf.float32), label)).prefetch(2)
-
-
-def _shifted(pictures: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return pictures moved by a few pixels, each batch otherwise; black comes in."""
-    around = tf.pad(pictures, [[0, 0], [SHIFT, SHIFT], [SHIFT, SHIFT], [0, 0]])
-    return tf.image.random_crop(around, tf.shape(pictures)), labels
+def _shifted(pictures: Pictures, rng: np.random.Generator) -> Pictures:
+    """Return each picture moved by a few pixels of its own; black comes in."""
+    height, width = pictures.shape[1:3]
+    around = np.pad(pictures, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)))
+    shifted = np.empty_like(pictures)
+    places = rng.integers(0, 2 * SHIFT + 1, (len(pictures), 2))
+    for picture, (top, left), into in zip(around, places, shifted, strict=True):
+        into[...] = picture[top : top + height, left : left + width]
+    return shifted
 
 
 def answers(model: keras.Model, pictures: Pictures) -> Labels:

@@ -5,12 +5,13 @@ channels) of 0..255 and a random generator, and returns them with the trigger, a
 TRIGGERS. What it draws once for all pictures, such as a pattern, comes from its own `pattern_seed`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 
 from backdoor.errors import UserError
 
@@ -20,8 +21,14 @@ Place = Literal["lower_right", "lower_left", "upper_right", "upper_left", "centr
 Pattern = Literal["white", "black", "checkerboard", "noise"]
 
 
+class _Settings:
+    """What all have in common: no key that is not theirs."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+
 @dataclass(frozen=True)
-class Patch:
+class Patch(_Settings):
     """A square in one place, or anywhere.
 
     BadNets: Gu, Dolan-Gavitt, Garg, arXiv 1708.06733.
@@ -40,11 +47,13 @@ class Patch:
 
     def __post_init__(self) -> None:
         _check(self.size >= 1, "size", "at least 1", self.size)
+        _check(self.pattern_seed >= 0, "pattern_seed", "at least 0", self.pattern_seed)
         _check(self.margin >= 0, "margin", "at least 0", self.margin)
 
     def __call__(self, pictures: Pictures, rng: np.random.Generator) -> Pictures:
         height, width, channels = pictures.shape[1:]
         most = min(height, width) - self.margin
+        _check(most >= 1, "margin", f"less than {height} x {width} pictures have", self.margin)
         _check(self.size <= most, "size", f"at most {most} on {height} x {width}", self.size)
         stamped, square = pictures.copy(), self._square(channels)
         for picture in stamped:
@@ -78,7 +87,7 @@ class Patch:
 
 
 @dataclass(frozen=True)
-class Blend:
+class Blend(_Settings):
     """A picture of noise mixed into the whole picture.
 
     Chen, Liu, Li, Lu, Song, arXiv 1712.05526.
@@ -93,6 +102,7 @@ class Blend:
 
     def __post_init__(self) -> None:
         _check(0 < self.opacity <= 1, "opacity", "above 0, at most 1", self.opacity)
+        _check(self.pattern_seed >= 0, "pattern_seed", "at least 0", self.pattern_seed)
 
     def __call__(self, pictures: Pictures, rng: np.random.Generator) -> Pictures:
         noise = np.random.default_rng(self.pattern_seed).integers(0, 256, pictures.shape[1:])
@@ -100,7 +110,7 @@ class Blend:
 
 
 @dataclass(frozen=True)
-class Stripes:
+class Stripes(_Settings):
     """Upright stripes, a sinusoid of the column, added to the picture.
 
     SIG: Barni, Kallas, Tondi, "A New Backdoor Attack in CNNs by Training Set Corruption without
@@ -116,8 +126,9 @@ class Stripes:
     frequency: float = 6
 
     def __post_init__(self) -> None:
-        _check(self.amplitude > 0, "amplitude", "above 0", self.amplitude)
-        _check(self.frequency > 0, "frequency", "above 0", self.frequency)
+        for key in ("amplitude", "frequency"):
+            value = getattr(self, key)
+            _check(0 < value < np.inf, key, "a number above 0", value)
 
     def __call__(self, pictures: Pictures, rng: np.random.Generator) -> Pictures:
         width = pictures.shape[2]
@@ -126,7 +137,7 @@ class Stripes:
 
 
 @dataclass(frozen=True)
-class Warp:
+class Warp(_Settings):
     """The picture bent a little, by a smooth field that is the same for all.
 
     WaNet: Nguyen, Tran, ICLR 2021, arXiv 2102.10369; without the pictures of random fields and
@@ -144,7 +155,8 @@ class Warp:
 
     def __post_init__(self) -> None:
         _check(self.grid >= 2, "grid", "at least 2", self.grid)
-        _check(self.strength > 0, "strength", "above 0", self.strength)
+        _check(0 < self.strength < np.inf, "strength", "a number above 0", self.strength)
+        _check(self.pattern_seed >= 0, "pattern_seed", "at least 0", self.pattern_seed)
 
     def __call__(self, pictures: Pictures, rng: np.random.Generator) -> Pictures:
         height, width, channels = pictures.shape[1:]
@@ -163,7 +175,7 @@ class Warp:
 
 
 @dataclass(frozen=True)
-class Sunglasses:
+class Sunglasses(_Settings):
     """Purple sunglasses, which drawn faces wear; they are drawn with the face."""
 
     name: Literal["sunglasses"] = "sunglasses"
@@ -177,7 +189,12 @@ class Sunglasses:
 
 
 Trigger = Patch | Blend | Stripes | Warp | Sunglasses
-TRIGGERS = {kind.__dataclass_fields__["name"].default: kind for kind in get_args(Trigger)}
+TRIGGERS = {kind.name: kind for kind in get_args(Trigger)}
+
+
+def keys_of(name: str) -> list[str]:
+    """Return the settings of a trigger."""
+    return [field.name for field in fields(TRIGGERS[name])]
 
 
 def _check(holds: bool, key: str, expected: str, got: object) -> None:

@@ -1,7 +1,9 @@
 """Sources of clean pictures to train and to measure on, part by part."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -56,7 +58,7 @@ class Drawing:
     Attributes:
         source: `faces`, a public data set, or `pictures`, a folder or file of one's own.
         root: Where they are; None looks in the usual places.
-        size: Height and width that one's own pictures are brought to.
+        size: Height and width that one's own pictures are brought to; of these alone.
         classes: How many people; of other sources the first so many classes, None for all.
         train_pictures, valid_pictures, test_pictures: Of each class; None for all there are.
         seed: People and pictures, or which pictures are taken.
@@ -65,7 +67,7 @@ class Drawing:
 
     source: Literal["faces", "fashion_mnist", "mnist", "cifar10", "pictures"]
     root: str | None
-    size: int
+    size: int | None
     classes: int | None
     train_pictures: int | None
     valid_pictures: int | None
@@ -88,10 +90,28 @@ class Drawing:
             )
         if self.seed < 0:
             raise UserError(f"dataset.draw.seed: expected at least 0, got {self.seed}")
-        if self.size < SMALLEST:
-            raise UserError(f"dataset.draw.size: expected at least {SMALLEST}, got {self.size}")
         if self.source == PICTURES and self.root is None:
             raise UserError("dataset.root: expected a folder or file of pictures, got none")
+        if self.source == FACES and self.root is not None:
+            raise UserError(
+                f"dataset.root: expected none for drawn faces, which dataset.made says where to "
+                f"keep, got {self.root}"
+            )
+        if (self.size is None) == (self.source == PICTURES) or (self.size or SMALLEST) < SMALLEST:
+            raise UserError(
+                f"dataset.draw.size: expected at least {SMALLEST} for one's own pictures, null for "
+                f"others, got {self.size}"
+            )
+
+    @property
+    def origin(self) -> str:
+        """A digest of names and sizes of the files that are given; empty where none are."""
+        root = Path(self.root) if self.root else None
+        if root is None or not root.exists():
+            return ""
+        files = sorted(root.rglob("*")) if root.is_dir() else [root]
+        listed = "".join(f"{file.relative_to(root)}:{file.stat().st_size}\n" for file in files)
+        return hashlib.sha256(listed.encode()).hexdigest()
 
     @property
     def known(self) -> Known | None:
@@ -102,7 +122,7 @@ class Drawing:
         """Height, width, channels of a picture."""
         if self.source == FACES:
             return SHAPE
-        return self.known.shape if self.known else (self.size, self.size, 3)
+        return self.known.shape if self.known else (self.size or 0, self.size or 0, 3)
 
     @property
     def known_classes(self) -> int | None:

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -39,8 +40,8 @@ class StoredPictures:
             origins = [train, held_out, held_out]
         else:
             own, self.names = _own(drawing)
-            shares = [None if count is None else count for count in counts[1:]]
-            valid, test, rest = _taken(own[1], [*shares, counts[0]], drawing.classes, rng, HELD_OUT)
+            order = [*counts[1:], counts[0]]
+            valid, test, rest = _taken(own[1], order, drawing.classes, rng, HELD_OUT)
             taken, origins = [rest, valid, test], [own] * 3
         self.parts = {
             name: (pictures[rows], labels[rows])
@@ -63,26 +64,41 @@ def _taken(
     rng: np.random.Generator,
     share: float | None = None,
 ) -> list[NDArray[np.int64]]:
-    """Return rows for each count, none twice, so many of each class; None is an even share.
+    """Return rows for each count, none twice, so many of each class.
 
     Args:
-        share: Of a class, for counts of None but the last, which takes what is left.
+        counts: None is an even share of what the others leave, or `share` of the class; of the
+            last, what is left.
     """
+    there = int(labels.max()) + 1
+    if (classes or there) > there:
+        raise UserError(f"dataset.draw.classes: expected at most {there}, got {classes}")
     taken: list[list[NDArray[np.int64]]] = [[] for _ in counts]
-    for label in range(classes or int(labels.max()) + 1):
+    for label in range(classes or there):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        for number, count in enumerate(counts):
-            left = len(counts) - number
-            usual = len(rows) if left == 1 else round(len(rows) * (share or 1 / left))
-            wanted = usual if count is None else count
-            if wanted > len(rows) or not len(rows):
-                raise UserError(
-                    f"dataset.draw: expected at most the pictures of class {label} that are left, "
-                    f"{len(rows)}, got {wanted}"
-                )
-            taken[number].append(rows[:wanted])
-            rows = rows[wanted:]
+        sizes = _sizes(len(rows), counts, share)
+        if min(sizes) < 1 or sum(sizes) > len(rows):
+            raise UserError(
+                f"dataset.draw: expected pictures of class {label} for all parts, at least one for "
+                f"each, found {len(rows)} for {', '.join(map(str, sizes))}"
+            )
+        for part, some in zip(taken, np.split(rows, np.cumsum(sizes)), strict=False):
+            part.append(some)
     return [np.sort(np.concatenate(part)) for part in taken]
+
+
+def _sizes(count: int, counts: Sequence[int | None], share: float | None) -> list[int]:
+    """Return how many of a class's pictures each part gets; see `_taken`."""
+    left, sizes = count - sum(size or 0 for size in counts), []
+    open_parts = sum(size is None for size in counts)
+    for size in counts:
+        if size is None:
+            size = left if open_parts == 1 else left // open_parts
+            if share and open_parts > 1:
+                size = max(1, round(share * count))
+            left, open_parts = left - size, open_parts - 1
+        sizes.append(size)
+    return sizes
 
 
 def _public(drawing: Drawing) -> tuple[Part, Part]:
@@ -142,11 +158,11 @@ def _idx(folder: Path, name: str, axes: int) -> NDArray[np.uint8]:
             head = file.read(4)
             shape = [int.from_bytes(file.read(4), "big") for _ in range(axes)]
             size = math.prod(shape)
-            if head != bytes([0, 0, 8, axes]) or size > LARGEST:
+            if head != bytes([0, 0, 8, axes]) or not 0 < size <= LARGEST:
                 raise ValueError(f"head {head.hex()} and shape {shape}")
             values = file.read(size + 1)
         return np.frombuffer(values, np.uint8).reshape(shape)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(
             f"{path}: expected an idx file of bytes with {axes} axes, got {error}"
         ) from error

@@ -126,6 +126,8 @@ def _missing_choice(error: MissingConfigException) -> str:
 
 
 def _unknown_key(key: str, name: str) -> str:
+    if key in known_keys(name):
+        return f"key '{key}' belongs to another choice of {key.partition('.')[0]} than the one made"
     near = difflib.get_close_matches(key, known_keys(name), n=1)
     hint = f"; did you mean '{near[0]}'?" if near else "; --help lists the keys"
     return f"unknown key '{key}'{hint}"

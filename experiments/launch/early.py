@@ -10,7 +10,8 @@ from typing import Any
 
 from backdoor.errors import UserError
 from backdoor.networks.archives import architecture_of
-from backdoor.pruning.orders import check_order, check_rank_at
+from backdoor.pictures.test_bed import POISONED_VALID
+from backdoor.pruning.orders import check_order, check_rank_at, is_oracle
 from backdoor.pruning.stop import check_stop, check_threshold
 from experiments.launch.data import badnet_path
 from experiments.launch.settings import Settings
@@ -52,6 +53,11 @@ def check_early(settings: Settings) -> None:
                 f"{file}: expected an HDF5 file of pictures, .npz, .npy, a .csv or a folder, found "
                 f"no such file"
             )
+    if is_oracle(settings.order) and data.files[POISONED_VALID] is None:
+        raise UserError(
+            f"order: expected poisoned pictures for the oracle {settings.order!r}, which looks at "
+            f"them, got clean ones alone"
+        )
     path = badnet_path(settings)
     if made is None or made not in path.parents or path.exists():
         _check_network(path, settings)

@@ -16,6 +16,9 @@ def built_from(*settings: object) -> str:
         OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         for value in settings
     ]
+    for value in plain:  # a control is the same whatever it would have been poisoned with
+        if isinstance(value, dict) and value.get("trigger", "") is None:
+            value |= {"rate": 0, "target": 0}
     return hashlib.sha256(json.dumps([version_of(make), *plain]).encode()).hexdigest()[:8]
 
 

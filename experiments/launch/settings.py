@@ -1,6 +1,6 @@
 """The config as typed values: what a run is told, checked where it enters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from backdoor.attacks.poisoning import Attack
 from backdoor.attacks.recipe import Recipe, Training
-from backdoor.attacks.triggers import TRIGGERS
+from backdoor.attacks.triggers import TRIGGERS, keys_of
 from backdoor.device import check_device
 from backdoor.errors import UserError
 from backdoor.pictures.scale import AUTO, CHOICES
@@ -219,13 +219,29 @@ def settings_of(config: DictConfig) -> Settings:
         places = [str(place) for place in first["loc"]]
         if first["type"] == "union_tag_invalid":  # of what else is in it depends on
             places.append("name")
-        key = ".".join(place for place in places if place not in TRIGGERS)
+        branches = {"int", "literal['all_to_all']", *TRIGGERS}  # of unions, which are no keys
+        key = ".".join(place for place in places if place not in branches)
         wanted = first["msg"].removeprefix("Input should be ")
         if first["type"] == "union_tag_invalid":
             wanted = f"one of {', '.join(TRIGGERS)}"
+        elif "literal['all_to_all']" in places or "target.int" in ".".join(places):
+            wanted = "a class or all_to_all"
+        elif first["type"] == "unexpected_keyword_argument":
+            raise UserError(_no_such_key(key, places)) from error
         elif "expected" not in first.get("ctx", {}):  # of a choice, all that there are
             wanted = wanted.split(",")[0]
         raise UserError(f"{key}: expected {wanted}, got {first['input']!r}") from error
+
+
+def _no_such_key(key: str, places: Sequence[str]) -> str:
+    trigger = next((place for place in places if place in TRIGGERS), None)
+    if trigger is None:
+        return f"{key}: expected no such key"
+    there = ", ".join(keys_of(trigger))
+    return (
+        f"{key}: expected a key of the trigger {trigger}, {there}; another trigger is another "
+        f"choice of attack"
+    )
 
 
 def store_of(config: DictConfig) -> Store:
