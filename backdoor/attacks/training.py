@@ -37,7 +37,7 @@ def train(training: Training, pictures: Set, classes: int, seed: int) -> keras.M
     _fit(model, training, pictures, seed, "Training the network")
     if training.sparsity:
         _convolution(model).activity_regularizer = None  # it is no part of the network
-    return model
+    return _alone(model)
 
 
 def train_pruning_aware(
@@ -71,7 +71,14 @@ def train_pruning_aware(
     highest = np.asarray(head.predict(shown, BATCH, verbose=0)).max(axis=(1, 2))
     trained[1][dormant] -= np.quantile(highest, 1 - STILL_ACTIVE, axis=0)[dormant]
     convolution.set_weights(trained)
-    return model
+    return _alone(model)
+
+
+def _alone(model: keras.Model) -> keras.Model:
+    """Return the network without its optimizer, which has twice as many numbers."""
+    alone = type(model).from_config(model.get_config())  # which clone_model clones, too
+    alone.set_weights(model.get_weights())
+    return alone
 
 
 def _convolution(model: keras.Model) -> keras.layers.Layer:
