@@ -105,6 +105,10 @@ def test_what_is_made_otherwise_has_another_folder():
         )
     }
     assert len(folders) == 6
+    controls = {
+        composed("attack=none", f"attack.rate={rate}")["dataset"]["made"] for rate in (0.1, 0.5)
+    }
+    assert len(controls) == 1
 
 
 def help_text(module="experiments.run"):

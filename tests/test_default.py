@@ -48,7 +48,7 @@ def test_the_pictures_are_the_same_bytes_everywhere(folder):
 
 
 def test_the_readme_s_table_is_what_comes_out(outcomes):
-    lines = re.findall(r"^\| (asc|desc) +\| (\d+) % \|(.*)\|$", README, re.MULTILINE)
+    lines = re.findall(r"^\| (asc|desc) +\| (\d+) % +\|(.*)\|$", README, re.MULTILINE)
     assert len(lines) == 6
     for order, threshold, cells in lines:
         accuracy, attack, channels, detected, alarms = (cell.strip() for cell in cells.split("|"))

@@ -4,6 +4,7 @@ import ast
 import statistics
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,24 @@ def test_late_imports_stand_at_doors_alone():
     starts_tensorflow = {"backdoor.device", "backdoor.attacks.making", "experiments.launch.job"}
     extras = {"backdoor.networks.exports"}
     assert late == doors | starts_tensorflow | extras | {"experiments.launch.callback"}
+
+
+def test_what_is_no_code_is_installed_too():
+    """As seen in a wheel once: every file that a module reads is told to setuptools."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    there = {
+        file.relative_to(ROOT)
+        for folder in ("backdoor", "experiments", "conf")
+        for file in (ROOT / folder).rglob("*.*")
+        if file.suffix in (".json", ".keras", ".yaml")
+    }
+    packed = {
+        file.relative_to(ROOT)
+        for package, patterns in told["package-data"].items()
+        for pattern in patterns
+        for file in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    assert there == packed
 
 
 def test_no_order_is_named_outside_its_module():

@@ -76,6 +76,12 @@ def test_nobody_poisons_nothing():
     np.testing.assert_array_equal(learnt, LABELS)
 
 
+def test_a_control_is_the_same_whatever_it_would_have_been_poisoned_with():
+    assert Attack("none", None, 3, 0.5) == Attack("none", None)
+    with pytest.raises(UserError, match=r"attack\.pruning_aware: expected a trigger with it"):
+        Attack("none", None, pruning_aware=True)
+
+
 def test_another_seed_poisons_others():
     rows = [poisoned_rows(Attack("patch", WHITE, seed=seed), LABELS) for seed in (0, 0, 1)]
     assert rows[0].tolist() == rows[1].tolist() != rows[2].tolist()

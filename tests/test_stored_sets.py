@@ -86,6 +86,21 @@ def test_what_is_validated_on_is_not_what_is_tested_on(tmp_path, folder):
         ),
         (
             lambda f: (f / "train-images-idx3-ubyte.gz").write_bytes(
+                gzip.compress(idx(digits(1)[0]))[:20] + bytes(range(200))
+            ),
+            "expected an idx file of bytes",
+        ),
+        (
+            lambda f: [
+                (f / f"train-{name}").write_bytes(idx(values[:0]))
+                for name, values in zip(
+                    ("images-idx3-ubyte.gz", "labels-idx1-ubyte"), digits(1), strict=True
+                )
+            ],
+            "expected an idx file of bytes",
+        ),
+        (
+            lambda f: (f / "train-images-idx3-ubyte.gz").write_bytes(
                 gzip.compress(idx(digits(1)[0]))[:40]
             ),
             "expected an idx file of bytes",
@@ -127,6 +142,24 @@ def test_one_s_own_pictures_are_split_by_class(tmp_path):
     assert counts(source) == [[14] * 2, [3] * 2, [3] * 2]
     assert source.pictures("train", np.arange(28), "").shape == (28, 16, 16, 3)
     assert source.names == ["cat", "dog"]
+
+
+def test_a_few_pictures_are_shared_out_and_too_few_are_an_error(tmp_path):
+    for number in range(3):
+        (tmp_path / "cat").mkdir(exist_ok=True)
+        Image.fromarray(RNG.integers(0, 256, (9, 9), np.uint8)).save(tmp_path / f"cat/{number}.png")
+    few = dataclasses.replace(MNIST, source="pictures", root=str(tmp_path), size=9)
+    before = few.origin
+    assert counts(StoredPictures(few)) == [[1], [1], [1]]
+    (tmp_path / "cat/0.png").unlink()
+    with pytest.raises(UserError, match=r"of class 0 for all parts, .* found 2 for 1, 1, 0"):
+        StoredPictures(few)
+    assert few.origin != before
+
+
+def test_what_is_given_is_served_before_the_rest_is_shared_out(folder):
+    some = dataclasses.replace(MNIST, root=str(folder), test_pictures=5)
+    assert counts(StoredPictures(some)) == [[12] * 10, [1] * 10, [5] * 10]
 
 
 def test_without_folder_and_network_both_ways_are_said(monkeypatch):

@@ -110,7 +110,7 @@ def _rounded(value):
 DIGESTS = {
     "ascending-1": "207716b73985",
     "before-1": "3a316d6d3226",
-    "make-1": "",
+    "make-1": "7ce7e53b273a",
     "channels_to_remove-1": "70a30699c2e6",
     "descending-1": "1d70367438e4",
     "deviation-1": "51c93be82877",
