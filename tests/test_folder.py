@@ -23,11 +23,13 @@ def wanted(*shape, **names):
 
 @pytest.fixture
 def classes(tmp_path):
-    """A folder a class, PNG and JPEG."""
+    """A folder a class, PNG and PPM, of which neither loses anything."""
     root = tmp_path / "pictures"
     for number, (picture, label) in enumerate(zip(PICTURES, LABELS, strict=True)):
         (root / NAMES[label]).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(root / NAMES[label] / f"{number}.png")
+        Image.fromarray(picture).save(
+            root / NAMES[label] / f"{number}.{'ppm' if number == 4 else 'png'}"
+        )
     return root
 
 
@@ -187,11 +189,11 @@ def no_classes(root):
 
 
 HOSTILE = {
-    bomb: "refused to open it|expected a PNG or JPEG picture",
+    bomb: "refused to open it|expected a PNG, JPEG or PPM picture",
     link_out: "expected pictures in the folder itself, found the link 'link.png' to '/etc/passwd'",
     linked_class: "found the link 'dog'",
-    text: "expected a PNG or JPEG picture, got",
-    no_classes: "expected a folder of PNG or JPEG files for each class in it, found 6 pictures",
+    text: "expected a PNG, JPEG or PPM picture, got",
+    no_classes: "expected a folder of PNG, JPEG or PPM files for each class in it, found 6",
 }
 
 
@@ -238,7 +240,7 @@ def test_sixteen_bits_are_brought_to_eight(tmp_path):
 def test_what_is_left_out_of_a_folder_is_said(classes, caplog):
     (classes / "ant/notes.txt").touch()
     open_pictures(classes)
-    assert "1 entries are no PNG or JPEG, left out: .txt" in caplog.text
+    assert "1 entries are no PNG, JPEG or PPM, left out: .txt" in caplog.text
 
 
 def test_an_archive_whose_head_claims_more_than_it_holds_is_refused(tmp_path):

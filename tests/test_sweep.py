@@ -473,7 +473,10 @@ MISTAKES = {
     "label nan": (["dataset.clean_test=broken/label_nan.h5"], "'label', got nan at"),
     "infinite": (["dataset.clean_test=broken/infinite.h5"], "NaN or infinity in picture"),
     "strings": (["dataset.clean_test=broken/strings.h5"], "network's 6 classes, found 1 (Ann"),
-    "folder": (["dataset.clean_valid=broken"], "expected a folder of PNG or JPEG files for each"),
+    "folder": (
+        ["dataset.clean_valid=broken"],
+        "expected a folder of PNG, JPEG or PPM files for each",
+    ),
     "scale by name": (["dataset.preprocess=dark"], "dataset.preprocess: expected one of auto, st"),
     "share": (["dataset.test_share=1"], "dataset.test_share: expected between 0 and 1, got 1"),
     "truncated network": (["badnet.path=broken/truncated.keras"], "network that Keras can load"),

@@ -23,8 +23,8 @@ from backdoor.pictures.readers.wanted import Wanted
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-FORMATS = ("PNG", "JPEG")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm")
+FORMATS = ("PNG", "JPEG", "PPM")
 MOST_PIXELS = 2**26  # of a picture in a file
 MOST_FILES = 2**22
 LONGEST_PATH = 200  # letters
@@ -34,7 +34,7 @@ UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError
 
 
 def open_folder(path: Path, wanted: Wanted) -> PictureSet:
-    """Describe a folder with a folder of PNG or JPEG files for each class.
+    """Describe a folder with a folder of PNG, JPEG or PPM files for each class.
 
     Raises:
         UserError: It holds something else, links, or files that are no pictures.
@@ -45,13 +45,15 @@ def open_folder(path: Path, wanted: Wanted) -> PictureSet:
     if not by_class:
         alone = len(_pictures_in(path))
         raise UserError(
-            f"{path}: expected a folder of PNG or JPEG files for each class in it, found "
+            f"{path}: expected a folder of PNG, JPEG or PPM files for each class in it, found "
             f"{f'{alone} pictures without a class' if alone else 'none'}"
         )
     others = [f for folder in folders for f in folder.iterdir() if _is_left_out(f)]
     if others:
         kinds = ", ".join(sorted({file.suffix or "folders" for file in others}))
-        log.warning("%s: %d entries are no PNG or JPEG, left out: %s", path, len(others), kinds)
+        log.warning(
+            "%s: %d entries are no PNG, JPEG or PPM, left out: %s", path, len(others), kinds
+        )
     if all(name.isdecimal() for name in by_class) and sorted(by_class, key=int) != list(by_class):
         log.warning(
             "%s: the folders count in sorted order, as Keras counts them: %s, ...; a classes.txt "
@@ -145,7 +147,7 @@ def _opened(
     """Return a picture (height, width, channels), resized where a size is given.
 
     Raises:
-        UserError: It is no PNG or JPEG, or would take too much memory; nothing is decoded then.
+        UserError: It is none of these, or would take too much memory; nothing is decoded then.
     """
     try:
         with warnings.catch_warnings():
@@ -162,7 +164,7 @@ def _opened(
     except UserError:
         raise
     except UNREADABLE as error:
-        raise UserError(f"{file}: expected a PNG or JPEG picture, got {error}") from error
+        raise UserError(f"{file}: expected a PNG, JPEG or PPM picture, got {error}") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{file}: refused to open it: {error}") from error
     if size is not None and converted.size != size[::-1]:
