@@ -17,11 +17,11 @@ def badnet_of(settings: Benchmark, pictures: NDArray[np.float32]) -> keras.Model
     """Return the network of the given weights, else one of drawn weights."""
     if settings.weights:
         return load_badnet(settings.weights)
-    return all_active_badnet(settings, pictures)
+    return drawn_badnet(settings, pictures)
 
 
-def all_active_badnet(settings: Benchmark, pictures: NDArray[np.float32]) -> keras.Model:
-    """Return a network of drawn weights, nearly all of whose channels are active on a picture.
+def drawn_badnet(settings: Benchmark, pictures: NDArray[np.float32]) -> keras.Model:
+    """Return a network of drawn weights, more of whose channels are active on a picture.
 
     An untrained network gives all pictures the same few labels; here the mean features score
     nothing, so that labels are as varied as a trained network's.

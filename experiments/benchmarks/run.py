@@ -11,7 +11,7 @@ from backdoor.networks.cut import cut_network
 from backdoor.pictures.test_bed import CLEAN_VALID
 from backdoor.reporting.figures import draw_benchmark
 from experiments.benchmarks.check import check_labels
-from experiments.benchmarks.inputs import all_active_badnet, badnet_of, pictures_of
+from experiments.benchmarks.inputs import badnet_of, drawn_badnet, pictures_of
 from experiments.benchmarks.measure import (
     active_share,
     measure,
@@ -34,8 +34,8 @@ def benchmark(settings: Benchmark) -> dict[str, Any]:
     repeats = [measure(network, pictures) for _ in range(settings.repeats)]
     median = median_of(repeats)
     numeric = sum(numeric_work(median).values())
-    active = cut_network(all_active_badnet(settings, pictures[CLEAN_VALID]))
-    all_active = median_of([measure_work(active, pictures) for _ in range(settings.repeats)])
+    active = cut_network(drawn_badnet(settings, pictures[CLEAN_VALID]))
+    drawn_work = median_of([measure_work(active, pictures) for _ in range(settings.repeats)])
     results = {
         "device": device_name(),
         "pictures": {name: len(values) for name, values in pictures.items()},
@@ -44,9 +44,9 @@ def benchmark(settings: Benchmark) -> dict[str, Any]:
         "plain_passes": numeric / median["plain_pass"],
         "seconds": median,
         "active_share": active_share(network, pictures[CLEAN_VALID]),
-        "all_active_share": active_share(active, pictures[CLEAN_VALID]),
-        "all_active_seconds": all_active,
-        "all_active_plain_passes": sum(all_active.values()) / median["plain_pass"],
+        "drawn_share": active_share(active, pictures[CLEAN_VALID]),
+        "drawn_seconds": drawn_work,
+        "drawn_plain_passes": sum(drawn_work.values()) / median["plain_pass"],
         "repeats": repeats,
         "matrix_product_gflops": peak,
         "growth": measure_growth(network, pictures[CLEAN_VALID]),

@@ -73,9 +73,9 @@ def _measured(results: Mapping[str, Any]) -> dict[str, str]:
         "one plain compiled pass over the same four sets": f"{seconds['plain_pass']:.2f} s",
         "plain passes": f"{results['plain_passes']:.2f}",
         "channels that are not zero on a picture": f"{results['active_share']:.0%}",
-        f"with weights of which {results['all_active_share']:.0%} are not": (
-            f"{sum(results['all_active_seconds'].values()):.2f} s, "
-            f"{results['all_active_plain_passes']:.2f} plain passes"
+        f"the work with drawn weights, {results['drawn_share']:.0%} not zero": (
+            f"{sum(results['drawn_seconds'].values()):.2f} s, "
+            f"{results['drawn_plain_passes']:.2f} plain passes"
         ),
         "the lab's loop, estimated from its first passes": f"{seconds['lab_loop']:.0f} s",
         "speed-up over the lab's loop": f"{results['speedup_over_lab_loop']:.1f}",
