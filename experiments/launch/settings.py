@@ -28,6 +28,7 @@ from backdoor.tracking.store import Store
 RUNNING = "running"
 USUAL = ("first", "pool", "prune")  # of stop, rank_at and repair, which a run's name leaves out
 LONGEST = 1e8  # seconds, three years
+BRANCHES = {"int", "literal['all_to_all']", *TRIGGERS}  # of unions: places of mistakes, no keys
 POISONED = (POISONED_VALID, POISONED_TEST)
 
 
@@ -140,7 +141,7 @@ class Settings:
     network: Training | None = None
 
     def __post_init__(self) -> None:
-        _ = self.recipe
+        _ = self.recipe  # refuses parts that do not fit together
         check_device(self.device, self.threads)
         if self.time_limit is not None and not 0 < self.time_limit < LONGEST:
             raise UserError(
@@ -213,24 +214,27 @@ def settings_of(config: DictConfig) -> Settings:
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key}: expected a value, got none") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        if "error" in first.get("ctx", {}):  # raised by the class itself, which names the key
-            raise first["ctx"]["error"] from error
-        places = [str(place) for place in first["loc"]]
-        if first["type"] == "union_tag_invalid":  # of what else is in it depends on
-            places.append("name")
-        branches = {"int", "literal['all_to_all']", *TRIGGERS}  # of unions, which are no keys
-        key = ".".join(place for place in places if place not in branches)
-        wanted = first["msg"].removeprefix("Input should be ")
-        if first["type"] == "union_tag_invalid":
-            wanted = f"one of {', '.join(TRIGGERS)}"
-        elif "literal['all_to_all']" in places or "target.int" in ".".join(places):
-            wanted = "a class or all_to_all"
-        elif first["type"] == "unexpected_keyword_argument":
-            raise UserError(_no_such_key(key, places)) from error
-        elif "expected" not in first.get("ctx", {}):  # of a choice, all that there are
-            wanted = wanted.split(",")[0]
-        raise UserError(f"{key}: expected {wanted}, got {first['input']!r}") from error
+        raise _in_one_sentence(error) from error
+
+
+def _in_one_sentence(error: ValidationError) -> UserError:
+    """Return pydantic's first mistake as ours, named by its key in the config."""
+    first = error.errors()[0]
+    if "error" in first.get("ctx", {}):  # raised by the class itself, which names the key
+        raised: UserError = first["ctx"]["error"]
+        return raised
+    places = [str(place) for place in first["loc"]]
+    key = ".".join(place for place in places if place not in BRANCHES)
+    if first["type"] == "unexpected_keyword_argument":
+        return UserError(_no_such_key(key, places))
+    wanted = first["msg"].removeprefix("Input should be ")
+    if first["type"] == "union_tag_invalid":  # its name decides what else is in it
+        key, wanted = f"{key}.name", f"one of {', '.join(TRIGGERS)}"
+    elif "target" in places and set(places) & BRANCHES:
+        wanted = "a class or all_to_all"
+    elif "expected" not in first.get("ctx", {}):  # of a choice, all that there are
+        wanted = wanted.split(",")[0]
+    return UserError(f"{key}: expected {wanted}, got {first['input']!r}")
 
 
 def _no_such_key(key: str, places: Sequence[str]) -> str:
