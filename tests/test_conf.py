@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from backdoor.errors import UserError
 from backdoor.networks.exports import EXPORTS
 from backdoor.networks.repair import REPAIRS
+from backdoor.pictures.sources import origin_of
 from backdoor.pruning.orders import CONVOLUTION, POOLING, orders
 from backdoor.pruning.stop import STOPS
 from experiments.launch.cli import known_keys
@@ -109,6 +110,15 @@ def test_what_is_made_otherwise_has_another_folder():
         composed("attack=none", f"attack.rate={rate}")["dataset"]["made"] for rate in (0.1, 0.5)
     }
     assert len(controls) == 1
+
+
+def test_pictures_of_other_files_are_made_into_another_folder(tmp_path):
+    folders = set()
+    for number in range(2):
+        (tmp_path / f"{number}.png").touch()
+        origin_of.cache_clear()  # as in another process
+        folders.add(composed("dataset=pictures", f"dataset.root={tmp_path}")["dataset"]["made"])
+    assert len(folders) == 2
 
 
 def help_text(module="experiments.run"):

@@ -93,7 +93,7 @@ def test_another_seed_poisons_others():
         ({"rate": 0}, "attack.rate: expected between 0 and 1"),
         ({"rate": 1}, "attack.rate: expected between 0 and 1"),
         ({"rate": 0.9}, "expected 1 to 75 training pictures to poison of 100, got 90"),
-        ({"target": 4}, "attack.target: expected a class, 0 to 3, or all_to_all, got 4"),
+        ({"target": 4}, "attack.target: expected a class as target, 0 to 3, or all_to_all, got 4"),
         ({"clean_label": True, "target": "all_to_all"}, "attack.clean_label: expected one"),
         ({"seed": -1}, "attack.seed: expected at least 0"),
     ],

@@ -398,7 +398,7 @@ MISTAKES = {
     "no file": (["dataset.clean_test=none.h5"], "none.h5: expected an HDF5 file of pictures"),
     "no root": (["dataset=lab3"], "dataset.root"),
     "files not given": (["dataset=files"], "dataset.clean_valid"),
-    "target": (["attack.target=6"], "attack.target: expected a class, 0 to 5, or all_to_all, got"),
+    "target": (["attack.target=6"], "attack.target: expected a class as target, 0 to 5, or all_to"),
     "target of nobody": (["attack.target=-1"], "attack.target: expected a class or all_to_all"),
     "all to one": (
         ["attack=all_to_all", "dataset.draw.classes=1"],

@@ -77,9 +77,9 @@ def _check_settings(recipe: Recipe, folder: Path) -> None:
     for name, rate in settings["measured"].items():
         if name.startswith(ATTACK) and rate < LEARNT:
             log.warning(
-                "attack=%s: the network gives only %.1f %% of the poisoned test pictures the "
-                "attacker's class (%s), which is hardly a backdoor; a larger attack.rate, more "
-                "network.epochs or a stronger attack.trigger may make it one",
+                "attack=%s: the network gives only %.1f %% of the poisoned test pictures of other "
+                "classes the attacker's class (%s), which is hardly a backdoor; a larger "
+                "attack.rate, more network.epochs or a stronger attack.trigger may make it one",
                 recipe.attack.name,
                 100 * rate,
                 name,

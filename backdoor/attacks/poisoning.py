@@ -39,7 +39,7 @@ class Part:
             return np.full_like(labels, self.target)
         return (labels + 1) % classes
 
-    def check(self, classes: int) -> None:
+    def check(self, classes: int, key: str) -> None:
         """Refuse a target that is no class, or all to all where there is one.
 
         Raises:
@@ -47,11 +47,11 @@ class Part:
         """
         if isinstance(self.target, int) and self.target >= classes:
             raise UserError(
-                f"attack.target: expected a class, 0 to {classes - 1}, or all_to_all, got "
+                f"{key}: expected a class as target, 0 to {classes - 1}, or all_to_all, got "
                 f"{self.target}"
             )
         if classes < 2:
-            raise UserError(f"attack.target: expected two classes or more, got {classes}")
+            raise UserError(f"{key}: expected two classes or more, got {classes}")
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class Attack:
         Raises:
             UserError: The message names the key.
         """
-        for part in self.parts:
-            part.check(classes)
+        for number, part in enumerate(self.parts):
+            part.check(classes, "attack.more" if number else "attack.target")
             if not (faces and isinstance(part.trigger, Sunglasses)):
                 part.trigger(np.zeros((1, *shape), np.uint8), np.random.default_rng(0))
 

@@ -1,5 +1,6 @@
 """Sources of clean pictures to train and to measure on, part by part."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,12 +107,7 @@ class Drawing:
     @property
     def origin(self) -> str:
         """A digest of names and sizes of the files that are given; empty where none are."""
-        root = Path(self.root) if self.root else None
-        if root is None or not root.exists():
-            return ""
-        files = sorted(root.rglob("*")) if root.is_dir() else [root]
-        listed = "".join(f"{file.relative_to(root)}:{file.stat().st_size}\n" for file in files)
-        return hashlib.sha256(listed.encode()).hexdigest()
+        return origin_of(self.root)
 
     @property
     def known(self) -> Known | None:
@@ -128,6 +124,17 @@ class Drawing:
     def known_classes(self) -> int | None:
         """How many classes there are, None where the pictures have to be read to tell."""
         return self.classes or (len(self.known.names) if self.known else None)
+
+
+@functools.lru_cache
+def origin_of(root: str | None) -> str:
+    """Return a digest of names and sizes of the files at a path, as this process first saw them."""
+    path = Path(root) if root else None
+    if path is None or not path.exists():
+        return ""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    listed = "".join(f"{file.relative_to(path)}:{file.stat().st_size}\n" for file in files)
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 class Source(Protocol):

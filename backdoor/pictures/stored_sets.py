@@ -79,8 +79,8 @@ def _taken(
         sizes = _sizes(len(rows), counts, share)
         if min(sizes) < 1 or sum(sizes) > len(rows):
             raise UserError(
-                f"dataset.draw: expected pictures of class {label} for all parts, at least one for "
-                f"each, found {len(rows)} for {', '.join(map(str, sizes))}"
+                f"dataset.draw: expected pictures of class {label} for training, validation and "
+                f"test, at least one for each and as many as are asked for, found {len(rows)}"
             )
         for part, some in zip(taken, np.split(rows, np.cumsum(sizes)), strict=False):
             part.append(some)

@@ -7,6 +7,7 @@ import os
 from omegaconf import OmegaConf
 
 from backdoor.attacks.made import make
+from backdoor.pictures.sources import origin_of
 from backdoor.versions import version_of
 
 
@@ -19,6 +20,8 @@ def built_from(*settings: object) -> str:
     for value in plain:  # a control is the same whatever it would have been poisoned with
         if isinstance(value, dict) and value.get("trigger", "") is None:
             value |= {"rate": 0, "target": 0}
+        if isinstance(value, dict) and value.get("root"):  # other files there are other pictures
+            value["origin"] = origin_of(value["root"])
     return hashlib.sha256(json.dumps([version_of(make), *plain]).encode()).hexdigest()[:8]
 
 
