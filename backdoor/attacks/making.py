@@ -138,7 +138,7 @@ def _train(
         model = train_pruning_aware(recipe.network, clean, learnt, classes, attack.seed)
     else:
         model = train(recipe.network, learnt, classes, attack.seed)
-    model.save(path, include_optimizer=False)
+    model.save(path)
     return {
         name: float((answers(model, pictures) == wanted).mean())
         for name, (pictures, wanted) in tests.items()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
-import scipy.ndimage
+import scipy  # whose parts are loaded at their first use: --help needs ndimage not
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 

@@ -277,7 +277,7 @@ class Record:
     def _targets(self, labels: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
         if TARGETS in labels:
             return labels[TARGETS]
-        one = int(self.run.data.params[TARGET])  # version 0.3 knew one for all
+        one = int(self.run.data.params[TARGET])  # earlier runs knew one for all
         return np.full(len(labels[f"{POISONED_TEST}_badnet"]), one)
 
     def samples(self) -> Samples:
