@@ -7,3 +7,10 @@ class UserError(ValueError):
     The message says what was expected, what was found and where. The commands answer it with that
     one sentence and exit code 2. Every other exception is a failure: exit code 1.
     """
+
+
+class UnfitError(UserError):
+    """Pictures, labels or their scale that the network was hardly trained for, as accuracy shows.
+
+    A check answers it with "undecided".
+    """

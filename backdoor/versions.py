@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 # Of code that loads Keras, which those who name a result after it need not load: the search for a
-# suspect (attacks/suspicion.py, attacks/inversion.py) and the repairs (networks/repair.py).
-SEARCH, REPAIR = "search-1", "repair-1"
+# suspect (attacks/suspicion.py, attacks/inversion.py), the repairs (networks/repair.py) and the
+# verdict (verdict.py and its statistics).
+SEARCH, REPAIR, VERDICT = "search-1", "repair-1", "verdict-1"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

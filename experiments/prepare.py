@@ -9,14 +9,14 @@ from omegaconf import DictConfig
 
 from experiments.launch import cli
 from experiments.launch.data import badnet_path, make_or_verify, open_bed
-from experiments.launch.settings import settings_of
+from experiments.launch.settings import RunSettings, settings_of
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")  # type: ignore[untyped-decorator]
 def job(config: DictConfig) -> None:
     os.chdir(HydraConfig.get().runtime.cwd)
     with cli.answering("prepare"):
-        settings = settings_of(config)
+        settings = settings_of(config, RunSettings)
         make_or_verify(settings)
         for name, pictures in open_bed(settings).sets.items():
             print(f"{name}: {len(pictures)} pictures in {pictures.path}")

@@ -15,9 +15,9 @@ from omegaconf import DictConfig
 
 from experiments.launch import cli
 from experiments.launch.callback import closing_sweep
-from experiments.launch.early import check_early
 from experiments.launch.position import FOLDER, position_of
-from experiments.launch.settings import settings_of
+from experiments.launch.settings import RunSettings, settings_of
+from experiments.launch.work import RUN
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")  # type: ignore[untyped-decorator]
@@ -29,11 +29,11 @@ def job(config: DictConfig) -> None:
         return
     if position.sweep is None:  # in a sweep the mistake is tracked, and the other runs go on
         with cli.answering("run"):
-            check_early(settings_of(config))
+            RUN.look(settings_of(config, RunSettings))
 
     from experiments.launch.job import run_job  # MLflow, which --help needs not
 
-    run_job(config, HydraConfig.get().launcher, position)
+    run_job(config, HydraConfig.get().launcher, position, RUN)
 
 
 def main() -> int:

@@ -16,8 +16,8 @@ from backdoor.pictures.sources import origin_of
 from backdoor.pruning.orders import CONVOLUTION, POOLING, orders
 from backdoor.pruning.stop import STOPS
 from experiments.launch.cli import known_keys
-from experiments.launch.early import PACKAGES, check_early
-from experiments.launch.settings import Settings, settings_of
+from experiments.launch.early import PACKAGES, check_run
+from experiments.launch.settings import RunSettings, settings_of
 
 CONF = Path(__file__).parents[1] / "conf"
 GIVEN = {
@@ -163,7 +163,7 @@ def test_the_study_of_orders_has_all_of_them():
 
 
 def test_the_choices_of_the_config_are_those_of_the_library():
-    hints = typing.get_type_hints(Settings)
+    hints = typing.get_type_hints(RunSettings)
     assert typing.get_args(hints["repair"]) == tuple(REPAIRS)
     assert typing.get_args(hints["rank_at"]) == (POOLING, CONVOLUTION)
     assert typing.get_args(typing.get_args(hints["export"])[0]) == tuple(EXPORTS) == tuple(PACKAGES)
@@ -188,13 +188,13 @@ def test_help_names_all_orders_and_stops():
 )
 def test_what_cannot_be_set_is_refused_before_anything_starts(overrides, said):
     with pytest.raises(UserError) as caught:
-        check_early(settings_of(OmegaConf.create(composed(*overrides))))
+        check_run(settings_of(OmegaConf.create(composed(*overrides)), RunSettings))
     assert str(caught.value).startswith(said)
 
 
 def test_a_run_is_named_after_what_is_unusual_of_it():
     def name(*overrides):
-        return settings_of(OmegaConf.create(composed(*overrides))).name
+        return settings_of(OmegaConf.create(composed(*overrides)), RunSettings).name
 
     assert name() == "asc-2"
     assert name("stop=before", "repair=slim", "rank_at=conv") == "asc-2-before-conv-slim"

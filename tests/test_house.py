@@ -20,13 +20,25 @@ ROOMS = [
     ("experiments",),
     ("backdoor.reporting",),
     ("backdoor.tracking",),
-    ("backdoor.detection", "backdoor.repaired", "backdoor.samples"),
+    (
+        "backdoor.detection",
+        "backdoor.repaired",
+        "backdoor.samples",
+        "backdoor.verdict",
+        "backdoor.remedies",
+    ),
     ("backdoor.attacks",),
     ("backdoor.pruning",),
     ("backdoor.networks",),
     ("backdoor.pictures",),
     ("backdoor.evaluation", "backdoor.cache", "backdoor.device"),
-    ("backdoor.errors", "backdoor.versions", "backdoor.progress"),
+    (
+        "backdoor.errors",
+        "backdoor.versions",
+        "backdoor.progress",
+        "backdoor.answers",
+        "backdoor.study",
+    ),
     ("backdoor",),
 ]
 # The reader of a run's numbers alone needs no TensorFlow.
@@ -48,7 +60,7 @@ WITHOUT_KERAS = (
     "experiments.launch.job",
     "experiments.launch.sweep",
 )
-DOORS = ("run", "report", "prepare", "benchmark")
+DOORS = ("run", "check", "report", "prepare", "benchmark")
 
 
 def floor(module):
@@ -145,7 +157,7 @@ def test_what_is_no_code_is_installed_too():
         file.relative_to(ROOT)
         for folder in ("backdoor", "experiments", "conf")
         for file in (ROOT / folder).rglob("*.*")
-        if file.suffix in (".json", ".keras", ".yaml")
+        if file.suffix in (".json", ".keras", ".yaml", ".html")
     }
     packed = {
         file.relative_to(ROOT)

@@ -19,7 +19,7 @@ from backdoor.networks.model_files import load_badnet
 from backdoor.pictures.picture_set import read_chunks
 from backdoor.pictures.readers import open_pictures
 from backdoor.pictures.sources import Drawing
-from experiments.launch.settings import settings_of
+from experiments.launch.settings import RunSettings, settings_of
 
 DRAW = Drawing("faces", None, None, 4, 6, 1, 2, 0, False)
 RECIPE = Recipe(
@@ -107,7 +107,7 @@ def test_a_clean_control_has_no_poisoned_pictures_and_several_triggers_are_told_
 def default_recipe(*overrides):
     conf = Path(__file__).parents[1] / "conf"
     with initialize_config_dir(str(conf), version_base="1.3"):
-        return settings_of(compose("config", [*overrides])).recipe
+        return settings_of(compose("config", [*overrides]), RunSettings).recipe
 
 
 def test_the_network_that_comes_with_the_program_is_the_default_s():

@@ -22,7 +22,7 @@ from backdoor.tracking.store import Store
 from backdoor.tracking.sweeps import newest_sweep, runs_of
 from experiments.launch.cli import params_of
 from experiments.launch.job import result_of
-from experiments.launch.settings import settings_of
+from experiments.launch.settings import RunSettings, settings_of
 from experiments.launch.time_limit import time_limit
 
 TWO_BY_TWO = ["-m", "order=asc,desc", "threshold=2,30"]
@@ -111,7 +111,7 @@ def test_other_pictures_network_or_settings_are_another_result(tmp_path):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             network = f"badnet.path={tmp_path / 'net.keras'}"
             config = compose("config", ["dataset=files", network, *data, *overrides])
-        return result_of(settings_of(config), params_of(config), cache)
+        return result_of(settings_of(config, RunSettings), params_of(config), cache)
 
     first = result()
     same = ["device=cpu", "threads=1", "cache=other", "verbose=true", "tracking.folder=other"]

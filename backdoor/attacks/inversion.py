@@ -43,7 +43,13 @@ class Triggers:
 
 
 def cheapest_triggers(
-    network: CutNetwork, pictures: Array, labels: Labels, classes: Sequence[int], seed: int
+    network: CutNetwork,
+    pictures: Array,
+    labels: Labels,
+    classes: Sequence[int] | Labels,
+    seed: int,
+    steps: int = STEPS,
+    share: float = TURNED,
 ) -> Triggers:
     """Return a trigger for each class: a small mask with which the pictures are given to it.
 
@@ -52,13 +58,17 @@ def cheapest_triggers(
     Args:
         pictures: As the network takes them, shape (m, height, width, channels).
         labels: Their classes, (m,); pictures of a class need not be turned to it.
+        steps: How long is searched.
+        share: Of the pictures that are to be turned.
     """
     model = keras.Sequential([network.head, network.logit_tail])
     rng = np.random.default_rng(seed)
     size = max(1, AT_ONCE // pictures.size)
     parts = range(0, len(classes), size)
     done = [
-        _search(model, pictures, labels, np.asarray(classes[first : first + size]), rng)
+        _search(
+            model, pictures, labels, np.asarray(classes[first : first + size]), rng, steps, share
+        )
         for first in progress(parts, f"Cheapest trigger of {len(classes)} classes", len(parts))
     ]
     return Triggers(
@@ -74,7 +84,13 @@ def stamp(pictures: Array, mask: Array, pattern: Array) -> Array:
 
 
 def _search(
-    model: keras.Model, pictures: Array, labels: Labels, classes: Labels, rng: np.random.Generator
+    model: keras.Model,
+    pictures: Array,
+    labels: Labels,
+    classes: Labels,
+    rng: np.random.Generator,
+    steps: int,
+    share: float,
 ) -> Triggers:
     """Minimise loss + weight x cost; the weight grows while enough pictures are turned."""
     shape = (len(classes), *pictures.shape[1:])
@@ -84,10 +100,10 @@ def _search(
     step = _compiled(model, pictures, labels, classes, mask, pattern, low, high)
     weights, best = np.ones(len(classes), np.float32), np.full(len(classes), math.inf)
     masks, patterns = mask.numpy(), pattern.numpy()
-    for _ in range(STEPS):
+    for _ in range(steps):
         before = mask.numpy(), pattern.numpy()
         turned, costs = (values.numpy() for values in step(tf.constant(weights)))
-        enough = turned >= TURNED
+        enough = turned >= share
         better = enough & (costs < best)
         best[better] = costs[better]
         masks[better], patterns[better] = before[0][better], before[1][better]

@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.attacks.inversion import cheapest_triggers, stamp
+from backdoor.attacks.inversion import Array, cheapest_triggers, stamp
 from backdoor.cache import Key
-from backdoor.pictures.picture_set import CHUNK, evenly, read_pictures
+from backdoor.pictures.picture_set import CHUNK, PictureSet, evenly, read_pictures
 from backdoor.pictures.test_bed import CLEAN_VALID
 from backdoor.pruning.effects import Tail, push_of_each
 from backdoor.pruning.evidence import MOST
@@ -58,15 +58,21 @@ class EstimatedTrigger:
         """Return the class that was given, else the one with the smallest mask."""
         return self.given if self.given is not None else int(self._found[0])
 
-    def triggered(self, rows: NDArray[np.int64]) -> Activations:
-        """Return the activations of these clean validation pictures with the trigger."""
+    @property
+    def trigger(self) -> tuple[Array, Array]:
+        """Mask (height, width, 1) and pattern (height, width, channels), in the network's scale."""
         height, width, channels = self.pictures.shape
         both = self._found[3:].reshape(height, width, 1 + channels).astype(np.float32)
+        return both[..., :1], both[..., 1:]
+
+    def triggered(self, rows: NDArray[np.int64]) -> Activations:
+        """Return the activations of these clean validation pictures with the trigger."""
+        return self.activations(self.pictures, rows)
+
+    def activations(self, pictures: PictureSet, rows: NDArray[np.int64]) -> Activations:
+        """Return the activations of some pictures of a set with the trigger, (m, ..., C)."""
         parts = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-        stamped = (
-            stamp(read_pictures(self.pictures, part), both[..., :1], both[..., 1:])
-            for part in parts
-        )
+        stamped = (stamp(read_pictures(pictures, part), *self.trigger) for part in parts)
         return self.kept.network.activate(stamped, len(rows), "Head with the estimated trigger")
 
     @cached_property

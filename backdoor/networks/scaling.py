@@ -7,7 +7,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from backdoor.errors import UserError
+from backdoor.errors import UnfitError
 from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.picture_set import PictureSet, evenly, read_stored
 from backdoor.pictures.scale import STORED, Scale, scales_of
@@ -43,13 +43,13 @@ def find_scale(network: CutNetwork, pictures: PictureSet) -> Scale:
     shown = f"{_shown(right)} of {len(sample)} pictures"
     near = [name for name in right if name != best and not _apart(right[best], right[name])]
     if near_chance(network, truth, right[best].mean()):
-        raise UserError(
+        raise UnfitError(
             f"{pictures.path}: expected pictures, labels and a scale that the network was trained "
             f"for, but it is right on {shown}, the best of it near chance; a name fixes the scale, "
             f"dataset.preprocess=NAME"
         )
     if near:
-        raise UserError(
+        raise UnfitError(
             f"{pictures.path}: expected one scale that fits the network best, but it is right on "
             f"{shown}, and {best} cannot be told from {', '.join(near)}; a name fixes the scale, "
             f"dataset.preprocess={best}"
@@ -71,7 +71,7 @@ def check_scale(network: CutNetwork, pictures: PictureSet) -> str:
             pictures are of one class, which tells nothing.
     """
     if (pictures.labels == pictures.labels[0]).all():
-        raise UserError(
+        raise UnfitError(
             f"{pictures.path}: expected pictures of two classes or more, got only "
             f"{pictures.labels[0]}"
         )
@@ -86,14 +86,14 @@ def check_scale(network: CutNetwork, pictures: PictureSet) -> str:
     }
     best = max(there, key=there.__getitem__)
     if there[best] > here + BETTER:
-        raise UserError(
+        raise UnfitError(
             f"{pictures.path}: expected {_advice(best, pictures.scale)}, which gives an accuracy "
             f"of {there[best]:.1%} on {len(sample)} pictures, got {pictures.scale.name}, which "
             f"gives {here:.1%}"
         )
     poor = f"an accuracy of {here:.1%} on {len(sample)} pictures of {pictures.path}, near chance"
     if here <= 1 / network.classes:
-        raise UserError(
+        raise UnfitError(
             f"{pictures.path}: expected pictures and labels that the network was trained for, got "
             f"{poor}; likely causes: a wrong scale (got {pictures.scale.name}), labels or network "
             f"of another data set"

@@ -77,13 +77,13 @@ def push_of_each(tail: Tail, activations: Activations, labels: NDArray[np.int64]
     the class's logit from the largest of the others, mean over the pictures of other classes.
     """
     units, most = tail.units(activations), raised(activations)
-    before = _margins(tail.score(units))
+    before = margins(tail.score(units))
     others = (labels[:, None] != np.arange(before.shape[1])).astype(np.float64)
     counts = np.maximum(others.sum(axis=0), 1)
     pushes = []
     channels = activations.shape[-1]
     for channel in progress(range(channels), "Stimulation", channels):
-        after = _margins(tail.score(tail.with_channel(units, activations, channel, most)))
+        after = margins(tail.score(tail.with_channel(units, activations, channel, most)))
         pushes.append(((after - before) * others).sum(axis=0) / counts)
     return np.array(pushes)
 
@@ -93,7 +93,7 @@ def raised(activations: Activations) -> float:
     return float(np.quantile(activations, ALMOST_ALL))
 
 
-def _margins(logits: Activations) -> Activations:
+def margins(logits: Activations) -> Activations:
     """Return how far each class's logit is above the largest of the others, (m, N)."""
     second, first = np.partition(logits, -2, axis=1)[:, -2:].T
     rival = np.where(logits == first[:, None], second[:, None], first[:, None])

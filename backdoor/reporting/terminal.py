@@ -1,6 +1,6 @@
 """What a terminal shows of runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mlflow
 from mlflow.entities import Run
@@ -8,8 +8,21 @@ from tabulate import tabulate
 
 from backdoor.reporting.combinations import varied
 from backdoor.reporting.row import percent, row_of
-from backdoor.tracking.record import ERROR, LAYER, PARENT, WHOLE, Record, is_complete
+from backdoor.tracking.check_record import ANSWER, SCORE, VERDICT
+from backdoor.tracking.kinds import CHECK, RUN
+from backdoor.tracking.record import (
+    ERROR,
+    LAYER,
+    PARENT,
+    SUSPECTED,
+    WHOLE,
+    Record,
+    is_complete,
+)
 from backdoor.tracking.sweeps import positions_in
+
+Line = Callable[[mlflow.MlflowClient, Run], str]
+Table = Callable[[mlflow.MlflowClient, Run, Sequence[Run]], str]
 
 
 def run_line(client: mlflow.MlflowClient, run: Run) -> str:
@@ -38,6 +51,32 @@ def runs_table(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -> 
     for line in lines if not poisoned else ():
         del line["ASR %"], line["detected %"]
     return str(tabulate(lines, headers="keys", tablefmt="simple", disable_numparse=True))
+
+
+def check_line(client: mlflow.MlflowClient, run: Run) -> str:
+    """Return what a check has found, in one sentence."""
+    return f"{run.info.run_name}: {run.data.tags.get(VERDICT) or reason(run)}"
+
+
+def checks_table(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -> str:
+    """Return a table of the networks that were checked, failed ones with their message."""
+    parent = sweep.info.run_id
+    ordered = sorted(runs, key=lambda run: (positions_in(parent, run), run.info.start_time))
+    lines = [
+        {
+            "network": run.info.run_name.removeprefix("check "),
+            "answer": run.data.tags.get(ANSWER, run.info.status),
+            "class": run.data.tags.get(SUSPECTED, ""),
+            "score": f"{run.data.metrics[SCORE]:.1f}" if SCORE in run.data.metrics else "",
+            "id or reason": run.info.run_id if is_complete(run) else reason(run),
+        }
+        for run in ordered
+    ]
+    return str(tabulate(lines, headers="keys", tablefmt="simple", disable_numparse=True))
+
+
+LINES: dict[str, Line] = {RUN: run_line, CHECK: check_line}
+TABLES: dict[str, Table] = {RUN: runs_table, CHECK: checks_table}
 
 
 def reason(run: Run) -> str:

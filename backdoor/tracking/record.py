@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from backdoor.detection import Outcome, Threshold
 
 # Tags
-KIND, RUN, SWEEP = "kind", "run", "sweep"  # of a run, and of the parent of a sweep's runs
+KIND = "kind"  # one of tracking.kinds
 AXES, RUNS = "axes", "runs"  # of a parent: what is swept over which values, how many runs
 COMPLETE, ERROR, RESULT = "complete", "error", "result"
 LOG, ALIVE = "log", "alive"
 NETWORK, LAYER, CLASSES = "network.sha256", "network.layer", "network.classes"
 WHY, SCALED = "network.cut", "data.scale"
 GOODNET, REPAIRED = "goodnet.sha256", "repaired.sha256"
-SUSPECTED = "suspect.class"  # of an order that asks for one
+SUSPECTED = "suspect.class"  # of an order that asks for one, and of a verdict
 VERSION, COMMIT = "backdoor.version", "backdoor.commit"
 PARENT = "mlflow.parentRunId"
 
@@ -94,7 +94,7 @@ def in_sweep(sweep: str) -> str:
     A tag for each sweep, since a run that is complete belongs to every later sweep that asks for
     its result. Several numbers where one result was asked for several times (`device=cpu,gpu`).
     """
-    return f"{SWEEP}.{sweep}"
+    return f"sweep.{sweep}"
 
 
 def log_goodnet(goodnet: Any) -> None:

@@ -12,10 +12,12 @@ from backdoor.pruning.orders import suspects, version_of_order
 from backdoor.pruning.stop import STOPS, channels_to_remove, false_alarms
 from backdoor.pruning.walk import walk
 from backdoor.tracking.record import ORDER, STOP, SUSPECT
-from backdoor.versions import REPAIR, version_of
+from backdoor.versions import REPAIR, SEARCH, VERDICT, version_of
 
 # Where and how a run is computed, and what is done with it; not what comes out.
-WITHOUT_EFFECT = ("device", "threads", "cache", "verbose", "force", "dry_run", "time_limit")
+WITHOUT_EFFECT = (
+    "device", "threads", "cache", "verbose", "force", "dry_run", "time_limit", "folder"
+)  # fmt: skip
 CODE = (
     read_chunks,
     walk,
@@ -32,13 +34,15 @@ def settings_key(params: Mapping[str, object]) -> str:
     """Return a hash of the settings that have an effect on the result, and of the code's versions.
 
     Args:
-        params: The config as a run's parameters.
+        params: The config as a run's parameters, or a check's, which names no order.
     """
     effective = {
         key: value
         for key, value in params.items()
         if key not in WITHOUT_EFFECT and not key.startswith("tracking.")
     }
+    if ORDER not in params:
+        return _hash([version_of(read_chunks), version_of(walk), VERDICT, SEARCH, effective])
     if not suspects(str(params[ORDER])):
         effective.pop(SUSPECT, None)
     stop = version_of(STOPS[str(params[STOP])]) if params.get(STOP) in STOPS else ""

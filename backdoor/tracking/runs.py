@@ -11,6 +11,7 @@ import mlflow
 from mlflow.entities import Run
 
 from backdoor import __version__
+from backdoor.tracking.kinds import RUN
 from backdoor.tracking.liveness import alive, dead
 from backdoor.tracking.record import (
     ALIVE,
@@ -20,7 +21,6 @@ from backdoor.tracking.record import (
     KIND,
     LOG,
     RESULT,
-    RUN,
     VERSION,
     in_sweep,
     is_complete,
@@ -40,6 +40,7 @@ def tracked_run(
     sweep: str | None = None,
     position: int = 1,
     log: str = "",
+    kind: str = RUN,
 ) -> Iterator[str]:
     """Run the body as an MLflow run: FINISHED, FAILED with its message, KILLED on interrupt.
 
@@ -47,9 +48,10 @@ def tracked_run(
         folder: Where the run shows that it is alive.
         position: Which of the sweep's runs it is, from 1.
         log: Its log file.
+        kind: `kinds.RUN` or `kinds.CHECK`.
     """
     token = uuid.uuid4().hex
-    tags = {KIND: RUN, LOG: log, ALIVE: token, **_code_version()}
+    tags = {KIND: kind, LOG: log, ALIVE: token, **_code_version()}
     with (
         alive(folder, token),  # before it can be seen as running
         mlflow.start_run(run_name=name, parent_run_id=sweep, tags=tags) as run,

@@ -7,14 +7,13 @@ import mlflow
 from mlflow.entities import Run
 
 from backdoor.tracking.connect import connect
+from backdoor.tracking.kinds import RUN, SWEEP
 from backdoor.tracking.record import (
     ALIVE,
     AXES,
     COMPLETE,
     KIND,
-    RUN,
     RUNS,
-    SWEEP,
     in_sweep,
     is_complete,
 )
@@ -23,7 +22,12 @@ from backdoor.tracking.store import Store
 
 
 def start_sweep(
-    store: Store, name: str, axes: Mapping[str, Sequence[str]], runs: int, token: str = ""
+    store: Store,
+    name: str,
+    axes: Mapping[str, Sequence[str]],
+    runs: int,
+    token: str = "",
+    kind: str = SWEEP,
 ) -> str:
     """Create the parent run of a sweep and return its id.
 
@@ -31,10 +35,11 @@ def start_sweep(
         axes: What is swept over which values, so that a report can tell what is missing.
         runs: How many runs are to come.
         token: Under which the sweep shows that it is alive.
+        kind: `kinds.SWEEP` or `kinds.CHECKS`.
     """
     client = connect(store)
     experiment = client.get_experiment_by_name(store.experiment)
-    tags = {KIND: SWEEP, AXES: json.dumps(axes), RUNS: str(runs), ALIVE: token}
+    tags = {KIND: kind, AXES: json.dumps(axes), RUNS: str(runs), ALIVE: token}
     run = client.create_run(experiment.experiment_id, run_name=name, tags=tags)
     return str(run.info.run_id)
 

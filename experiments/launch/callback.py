@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 
 from backdoor.errors import UserError
 from experiments.launch import cli
-from experiments.launch.early import check_early
 from experiments.launch.plan import Plan, planned, task_of
 from experiments.launch.position import hand_to_jobs
 from experiments.launch.settings import settings_of
+from experiments.launch.work import WORKS, Work
 
 if TYPE_CHECKING:
     from experiments.launch.sweep import OpenSweep
@@ -28,22 +28,29 @@ _lost: list[int] = []  # numbers of runs that are started once more
 
 
 class SweepCallback(Callback):  # type: ignore[misc]
-    """Create the parent run before the first job starts and hand its id to all jobs."""
+    """Create the parent run before the first job starts and hand its id to all jobs.
+
+    Args:
+        command: That of which several are run.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.work = WORKS[command]
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             _check_launcher(config.hydra.launcher)
             plan = planned(config)
-            _check_any(plan, config)
+            _check_any(plan, config, self.work)
 
             from experiments.launch.sweep import announce, start  # MLflow, which --help needs not
 
             if not _lost:
-                announce(plan, config)
+                announce(plan, config, self.work)
             if config.dry_run:
                 raise SystemExit(0)
             if not _open:
-                _open.append(start(plan, config))
+                _open.append(start(plan, config, self.work))
         except Exception as error:
             # Hydra turns an exception here into a warning and would run all jobs without a parent.
             print(f"error: {cli.one_sentence(error)}", file=sys.stderr)
@@ -72,12 +79,12 @@ def closing_sweep(call: Callable[[], int]) -> int:
     return code
 
 
-def _check_any(plan: Plan, config: DictConfig) -> None:
+def _check_any(plan: Plan, config: DictConfig, work: Work) -> None:
     """Refuse a sweep of which no run can be right; one that has some goes on without the others."""
     mistakes = []
     for job in plan.jobs:
         try:
-            return check_early(settings_of(task_of(config, job)))
+            return work.look(settings_of(task_of(config, job), work.settings))
         except cli.USER_MISTAKES as error:
             mistakes.append(error)
     raise mistakes[0]

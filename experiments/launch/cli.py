@@ -137,10 +137,11 @@ def known_keys(name: str = "run") -> list[str]:
     """Return all keys of a command's config and of its groups, `dataset.draw.people` and so on."""
     main = f"{name}.yaml" if (CONF / f"{name}.yaml").is_file() else "config.yaml"
     groups = {"report": {"tracking"}, "benchmark": set()}.get(name, GROUPS)
+    own = {main, "common.yaml"} if groups == GROUPS else {main}
     keys = set(groups)
     for file in CONF.rglob("*.yaml"):
         group = file.parent.name if file.parent.name in groups else ""
-        if group or file.name == main:
+        if group or file.name in own:
             entries = flat(OmegaConf.load(file), resolve=False)
             keys |= {f"{group}.{key}".strip(".") for key in entries}
     return sorted(

@@ -14,7 +14,7 @@ from backdoor.pictures.test_bed import POISONED_VALID
 from backdoor.pruning.orders import check_order, check_rank_at, is_oracle
 from backdoor.pruning.stop import check_stop, check_threshold
 from experiments.launch.data import badnet_path
-from experiments.launch.settings import Settings
+from experiments.launch.settings import RunSettings, Settings
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ PACKAGES = {"tflite": (), "onnx": ("tf2onnx", "onnxruntime")}  # that exports ne
 DAMAGED = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, json.JSONDecodeError)
 
 
-def check_early(settings: Settings) -> None:
+def check_run(settings: RunSettings) -> None:
     """Refuse a wrong order, threshold, path or layer.
 
     Raises:
@@ -41,6 +41,20 @@ def check_early(settings: Settings) -> None:
             settings.threshold,
             100 * points,
         )
+    if is_oracle(settings.order) and settings.dataset.files[POISONED_VALID] is None:
+        raise UserError(
+            f"order: expected poisoned pictures for the oracle {settings.order!r}, which looks at "
+            f"them, got clean ones alone"
+        )
+    check_files(settings)
+
+
+def check_files(settings: Settings) -> None:
+    """Refuse a wrong path or layer.
+
+    Raises:
+        UserError: The message says what is wrong.
+    """
     data = settings.dataset
     if data.draw and data.draw.root and not Path(data.draw.root).exists():
         raise UserError(
@@ -53,11 +67,6 @@ def check_early(settings: Settings) -> None:
                 f"{file}: expected an HDF5 file of pictures, .npz, .npy, a .csv or a folder, found "
                 f"no such file"
             )
-    if is_oracle(settings.order) and data.files[POISONED_VALID] is None:
-        raise UserError(
-            f"order: expected poisoned pictures for the oracle {settings.order!r}, which looks at "
-            f"them, got clean ones alone"
-        )
     path = badnet_path(settings)
     if made is None or made not in path.parents or path.exists():
         _check_network(path, settings)

@@ -12,12 +12,13 @@ from typing import NoReturn
 
 import mlflow
 from filelock import FileLock
+from mlflow.entities import Run
 from omegaconf import DictConfig, OmegaConf
 
 from backdoor.cache import Cache
 from backdoor.device import start_tensorflow
 from backdoor.errors import UserError
-from backdoor.reporting.terminal import run_line
+from backdoor.reporting.terminal import LINES
 from backdoor.tracking.connect import connect
 from backdoor.tracking.record import DEVICE, RESULT, log_seconds
 from backdoor.tracking.resume import result_key, settings_key
@@ -26,27 +27,28 @@ from backdoor.tracking.store import without_password
 from backdoor.tracking.sweeps import join_sweep
 from experiments.launch import cli
 from experiments.launch.data import files_of
-from experiments.launch.early import check_early
 from experiments.launch.position import Position
 from experiments.launch.resolvers import cores
 from experiments.launch.settings import Settings, alive_folder, settings_of, store_of
 from experiments.launch.time_limit import time_limit
+from experiments.launch.work import Work
 
 log = logging.getLogger("experiments.run")  # by which conf/hydra/job_logging shows it
 
 Params = Mapping[str, object]
 
 
-def run_job(config: DictConfig, launcher: DictConfig, position: Position) -> None:
-    """Run what a config says and show the line that it ends with.
+def run_job(config: DictConfig, launcher: DictConfig, position: Position, work: Work) -> Run | None:
+    """Do what a config says, show the line that it ends with, and return its MLflow run.
 
-    In a sweep, a failure is shown and tracked and nothing is raised, so that the others go on.
+    In a sweep, a failure is shown and tracked and nothing is raised, so that the others go on, and
+    nothing is returned.
 
     Args:
         launcher: Of the sweep, which says how many cores a job has.
     """
     try:
-        line = _run(config, launcher, position)
+        run, line = _run(config, launcher, position, work)
     except Exception as error:
         log.debug("%s", without_password(traceback.format_exc()))
         if config.verbose or cli.tracebacks_wanted():
@@ -55,9 +57,10 @@ def run_job(config: DictConfig, launcher: DictConfig, position: Position) -> Non
         if position.sweep is None:
             print(f"error: {sentence}", file=sys.stderr)
             raise SystemExit(cli.exit_code(error)) from error
-        log.error("%s%s-%s failed: %s", position.prefix, config.order, config.threshold, sentence)
-    else:
-        log.info("%s%s", position.prefix, line)
+        log.error("%s%s failed: %s", position.prefix, work.title(config), sentence)
+        return None
+    log.info("%s%s", position.prefix, line)
+    return run
 
 
 def result_of(settings: Settings, params: Params, cache: Cache) -> str | None:
@@ -68,11 +71,13 @@ def result_of(settings: Settings, params: Params, cache: Cache) -> str | None:
         return None
 
 
-def _run(config: DictConfig, launcher: DictConfig, position: Position) -> str:
+def _run(
+    config: DictConfig, launcher: DictConfig, position: Position, work: Work
+) -> tuple[Run, str]:
     try:
-        settings, params = settings_of(config), cli.params_of(config)
+        settings, params = settings_of(config, work.settings), cli.params_of(config)
     except cli.USER_MISTAKES as error:
-        _refuse(config, error, position)
+        _refuse(config, error, position, work)
     if settings.threads is None:
         settings = dataclasses.replace(settings, threads=_cores_of_a_job(launcher))
     client = connect(settings.tracking, settings.verbose)
@@ -86,12 +91,15 @@ def _run(config: DictConfig, launcher: DictConfig, position: Position) -> str:
         if earlier:
             if position.sweep:
                 join_sweep(client, earlier, position.sweep, position.number)
-            return f"{settings.name} complete already: {earlier} (force=true runs it again)"
-        run_id = _tracked(settings, params, position, cache)
-        return run_line(client, client.get_run(run_id))
+            said = f"{settings.name} complete already: {earlier} (force=true runs it again)"
+            return client.get_run(earlier), said
+        run = client.get_run(_tracked(settings, params, position, cache, work))
+        return run, LINES[work.kind](client, run)
 
 
-def _tracked(settings: Settings, params: Params, position: Position, cache: Cache) -> str:
+def _tracked(
+    settings: Settings, params: Params, position: Position, cache: Cache, work: Work
+) -> str:
     """Compute and log what the settings say; return the id of its MLflow run."""
     start = time.perf_counter()
     run = tracked_run(
@@ -101,28 +109,29 @@ def _tracked(settings: Settings, params: Params, position: Position, cache: Cach
         position.sweep,
         position.number,
         position.log,
+        work.kind,
     )
     with run as run_id, time_limit(settings.time_limit), tempfile.TemporaryDirectory() as folder:
         if settings.badnet.trust and position.sweep:
             raise UserError("badnet.trust: expected false in a sweep, got true; use a single run")
-        check_early(settings)
+        work.look(settings)
         device_name = start_tensorflow(settings.device, settings.threads, settings.verbose)
         mlflow.log_param(DEVICE, device_name)
 
-        from experiments.launch.body import detect_and_record  # Keras, now that it may start
+        from experiments.launch.bodies import BODIES  # Keras, now that it may start
 
-        seconds = detect_and_record(settings, run_id, cache, Path(folder))
+        seconds = BODIES[work.kind](settings, run_id, cache, Path(folder))
         log_seconds(seconds | {"total": time.perf_counter() - start})
         mlflow.set_tag(RESULT, result_of(settings, params, cache))
     return run_id
 
 
-def _refuse(config: DictConfig, error: Exception, position: Position) -> NoReturn:
+def _refuse(config: DictConfig, error: Exception, position: Position, work: Work) -> NoReturn:
     """Track a run whose config could not be read, so that a sweep shows that and why it failed."""
     connect(store_of(config))
     params, folder = cli.params_of(config, resolve=False), alive_folder(config.cache)
-    name = f"{config.order}-{config.threshold}"
-    with tracked_run(name, params, folder, position.sweep, position.number, position.log):
+    where = (folder, position.sweep, position.number, position.log)
+    with tracked_run(work.title(config), params, *where, work.kind):
         raise error
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
@@ -30,6 +30,8 @@ USUAL = ("first", "pool", "prune")  # of stop, rank_at and repair, which a run's
 LONGEST = 1e8  # seconds, three years
 BRANCHES = {"int", "literal['all_to_all']", *TRIGGERS}  # of unions: places of mistakes, no keys
 POISONED = (POISONED_VALID, POISONED_TEST)
+
+Kind = TypeVar("Kind", bound="Settings")
 
 
 @dataclass(frozen=True)
@@ -113,19 +115,12 @@ class BadNet:
     trust: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The whole config; `threshold` is checked by the stop rule, which takes numbers as written."""
+    """What all commands that look at a network are told: which, on what pictures, and where."""
 
-    order: str
-    threshold: Any
-    stop: str
-    rank_at: Literal["pool", "conv"]
-    suspect: Any
-    repair: Literal["prune", "slim", "finetune", "finetune_only"]
-    export: list[Literal["tflite", "onnx"]]
-    valid_pictures: int | None
     layer: str
+    valid_pictures: int | None
     device: str
     threads: int | None
     seed: int
@@ -149,13 +144,15 @@ class Settings:
             )
         if self.seed < 0:
             raise UserError(f"seed: expected a whole number of at least 0, got {self.seed}")
-        is_class = isinstance(self.suspect, int) and self.suspect >= 0
-        if self.suspect != AUTO and not is_class:
-            raise UserError(f"suspect: expected auto or a class, got {self.suspect!r}")
         if self.valid_pictures is not None and self.valid_pictures < 1:
             raise UserError(
                 f"valid_pictures: expected at least 1, or null for all, got {self.valid_pictures}"
             )
+
+    @property
+    def name(self) -> str:
+        """Return what the run is called."""
+        raise NotImplementedError
 
     @property
     def recipe(self) -> Recipe | None:
@@ -190,6 +187,25 @@ class Settings:
         alone = parts[0].target if len(parts) == 1 else None
         return alone if isinstance(alone, int) else None
 
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Settings):
+    """What a run is told; `threshold` is checked by the stop rule, which takes it as written."""
+
+    order: str
+    threshold: Any
+    stop: str
+    rank_at: Literal["pool", "conv"]
+    suspect: Any
+    repair: Literal["prune", "slim", "finetune", "finetune_only"]
+    export: list[Literal["tflite", "onnx"]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        is_class = isinstance(self.suspect, int) and self.suspect >= 0
+        if self.suspect != AUTO and not is_class:
+            raise UserError(f"suspect: expected auto or a class, got {self.suspect!r}")
+
     @property
     def given_suspect(self) -> int | None:
         return None if self.suspect == AUTO else int(self.suspect)
@@ -201,7 +217,19 @@ class Settings:
         return "-".join([self.order, str(self.threshold), *told])
 
 
-def settings_of(config: DictConfig) -> Settings:
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings(Settings):
+    """What a check is told."""
+
+    folder: str
+
+    @property
+    def name(self) -> str:
+        path = self.badnet.path
+        return f"check {self.dataset.name if path == AUTO else Path(path).name}"
+
+
+def settings_of(config: DictConfig, kind: type[Kind]) -> Kind:
     """Return the config as values of the declared types.
 
     Raises:
@@ -210,7 +238,7 @@ def settings_of(config: DictConfig) -> Settings:
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         plain.pop("experiment", None)
-        return TypeAdapter(Settings).validate_python(plain)
+        return TypeAdapter(kind).validate_python(plain)
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key}: expected a value, got none") from error
     except ValidationError as error:

@@ -16,7 +16,8 @@ from mlflow.entities import Run
 from omegaconf import DictConfig
 
 from backdoor.cache import Cache
-from backdoor.reporting.terminal import runs_table
+from backdoor.reporting.terminal import TABLES
+from backdoor.tracking.check_record import code_of
 from backdoor.tracking.connect import connect, read_only
 from backdoor.tracking.liveness import alive
 from backdoor.tracking.record import LOG, in_sweep, is_complete
@@ -34,6 +35,7 @@ from experiments.launch.arguments import command_line
 from experiments.launch.job import result_of
 from experiments.launch.plan import Plan, task_of
 from experiments.launch.settings import alive_folder, settings_of, store_of
+from experiments.launch.work import CHECK, RUN, Work
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class OpenSweep:
 
     store: Store
     id: str
+    work: Work
     runs: int
     alive: Path
     submitted: Path | None
@@ -88,9 +91,11 @@ class OpenSweep:
         parent, runs = finish_sweep(self.store, self.id, killed=interrupted)
         if not runs:
             return code
-        print(f"\n{runs_table(client, parent, runs)}\n")
+        print(f"\n{TABLES[self.work.kind](client, parent, runs)}\n")
         self._print_what_next(runs)
         incomplete = self.runs - len(complete_positions(self.id, runs))
+        if self.work is CHECK and not (code or incomplete or worker_died):
+            return code_of(runs)
         if code or not (incomplete or worker_died):
             return code
         if incomplete:
@@ -108,15 +113,17 @@ class OpenSweep:
             if not is_complete(run):
                 print(f"log of {run.info.run_name}: {run.data.tags.get(LOG) or 'none'}")
         show = f"tags.`{in_sweep(self.id)}` LIKE '%'"
+        if self.work is not RUN:
+            return
         print(f"compare: {_ui(self.store)}, tick Expand rows, filter by   {show}")
         report = f"{command_line('report')} sweep={self.id}{_where(self.store)}"
         print(f"tables and figures: {report}")
 
 
-def announce(plan: Plan, config: DictConfig) -> None:
+def announce(plan: Plan, config: DictConfig, work: Work) -> None:
     """Show what is going to run, what is complete already, and where; list it in a dry run."""
     store = store_of(config)
-    complete = _complete_already(plan, config, store)
+    complete = _complete_already(plan, config, store, work)
     launcher = config.hydra.runtime.choices["hydra/launcher"]
     log.info(
         "%s: %d complete already%s; launcher %s; tracked in %s",
@@ -132,7 +139,7 @@ def announce(plan: Plan, config: DictConfig) -> None:
             print(f"  complete already: {run}" if run else "")
 
 
-def start(plan: Plan, config: DictConfig) -> OpenSweep:
+def start(plan: Plan, config: DictConfig, work: Work) -> OpenSweep:
     """Open the parent run, after marking what died without saying so."""
     store, folder = store_of(config), alive_folder(config.cache)
     for name in mark_dead(connect(store), store, folder):
@@ -140,15 +147,15 @@ def start(plan: Plan, config: DictConfig) -> OpenSweep:
     closing, token = ExitStack(), uuid.uuid4().hex
     closing.enter_context(alive(folder, token))
     runs = len(plan.jobs)
-    sweep = start_sweep(store, plan.name, plan.axes, runs, token)
+    sweep = start_sweep(store, plan.name, plan.axes, runs, token, work.kind_of_many)
     submitit = "submitit" in config.hydra.launcher._target_
     submitted = Path(config.hydra.sweep.dir) / ".submitit" if submitit else None
     if submitted:
         closing.enter_context(slurm.showing_ends(store, sweep, runs))
-    return OpenSweep(store, sweep, runs, folder, submitted, closing)
+    return OpenSweep(store, sweep, work, runs, folder, submitted, closing)
 
 
-def _complete_already(plan: Plan, config: DictConfig, store: Store) -> list[str | None]:
+def _complete_already(plan: Plan, config: DictConfig, store: Store, work: Work) -> list[str | None]:
     """Return the complete run of each planned one, None where there is none; write nothing."""
     if store.database is not None and not store.database.exists():
         return [None] * len(plan.jobs)
@@ -158,7 +165,7 @@ def _complete_already(plan: Plan, config: DictConfig, store: Store) -> list[str 
         for job in plan.jobs if known else []:
             try:
                 task = task_of(config, job)
-                settings = settings_of(task)
+                settings = settings_of(task, work.settings)
                 cache = Cache(nowhere if config.dry_run else settings.cache)
                 result = result_of(settings, cli.params_of(task), cache)
                 complete.append(known.get(result or ""))

@@ -1,0 +1,3 @@
+"""What a check may answer."""
+
+BACKDOORED, CLEAN, UNDECIDED = "BACKDOORED", "NO BACKDOOR FOUND", "UNDECIDED"

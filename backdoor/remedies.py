@@ -1,0 +1,118 @@
+"""What repairs of a network under suspicion cost, and what they do to the estimated trigger."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from backdoor.attacks.inversion import Array
+from backdoor.attacks.suspicion import EstimatedTrigger
+from backdoor.cache import Cache
+from backdoor.detection import Outcome, detect
+from backdoor.evaluation import Labels, goodnet_labels, measured
+from backdoor.networks.cut import CutNetwork
+from backdoor.networks.goodnet import build_goodnet
+from backdoor.networks.repair import masked
+from backdoor.pictures.test_bed import CLEAN_TEST, TestBed
+from backdoor.pruning.any_walk import walk_network
+from backdoor.pruning.kept import Kept
+
+ORDERS = ("estimated_trigger", "stimulation")  # which use what is known of the suspect
+POINTS = (2, 4, 10)  # of clean validation accuracy that are given up
+
+
+@dataclass(frozen=True, eq=False)
+class Trigger:
+    """What turns pictures to the suspect.
+
+    Attributes:
+        mask: How opaque it is, (height, width, 1).
+        pattern: Its colours, (height, width, channels), as the network takes them.
+        others: Which clean test pictures are of other classes, (m,).
+    """
+
+    suspect: int
+    mask: Array
+    pattern: Array
+    others: Labels
+
+
+@dataclass(frozen=True, eq=False)
+class Remedy:
+    """A network pruned in an order until so many points of accuracy are gone.
+
+    Attributes:
+        clean: Labels of B and B' of the clean test pictures, (n,) each.
+        triggered: The same of those of other classes with the estimated trigger, (m,) each.
+    """
+
+    order: str
+    points: int
+    outcome: Outcome
+    trigger: Trigger
+    clean: tuple[Labels, Labels]
+    triggered: tuple[Labels, Labels]
+
+    @property
+    def name(self) -> str:
+        return f"{self.order}-{self.points}"
+
+    @property
+    def removed(self) -> list[int]:
+        """The channels that are gone."""
+        return self.outcome.removed(self.points)
+
+    def networks(self) -> dict[str, tuple[keras.Model, Labels]]:
+        """Return B' and G, each with its labels of the clean test pictures."""
+        network = self.outcome.network
+        goodnet = goodnet_labels(*self.clean, network.classes)
+        return {
+            "repaired": (masked(network, self.removed), self.clean[1]),
+            "goodnet": (build_goodnet(network, self.removed), goodnet),
+        }
+
+    def before(self) -> dict[str, float]:
+        """Return rates of B with their intervals."""
+        truth = self.outcome.bed.clean_test.labels
+        return {
+            **measured("accuracy", self.clean[0] == truth),
+            **measured("turned", self.triggered[0] == self.trigger.suspect),
+        }
+
+    def metrics(self) -> dict[str, float]:
+        """Return rates of B' and G with their intervals."""
+        truth, classes = self.outcome.bed.clean_test.labels, self.outcome.network.classes
+        goodnet = goodnet_labels(*self.clean, classes)
+        with_trigger = goodnet_labels(*self.triggered, classes)
+        suspect = self.trigger.suspect
+        return {
+            "channels_removed": len(self.removed),
+            "channels": self.outcome.network.channels,
+            **measured("repaired_accuracy", self.clean[1] == truth),
+            **measured("goodnet_accuracy", goodnet == truth),
+            **measured("false_alarm_rate", goodnet == classes),
+            **measured("repaired_turned", self.triggered[1] == suspect),
+            **measured("goodnet_turned", with_trigger == suspect),
+            **measured("detection_rate", with_trigger == classes),
+        }
+
+
+def remedies(
+    network: CutNetwork, bed: TestBed, suspect: int, seed: int, cache: Cache
+) -> Sequence[Remedy]:
+    """Prune the network in each of ORDERS, with that class under suspicion, at each of POINTS."""
+    estimated = EstimatedTrigger(Kept(network, bed, cache), suspect, seed)
+    test = bed.clean_test
+    trigger = Trigger(suspect, *estimated.trigger, np.flatnonzero(test.labels != suspect))
+    activations = estimated.activations(test, trigger.others)
+    found = []
+    for order in ORDERS:
+        outcome = detect(network, bed, order, POINTS, seed, cache, suspect=suspect)
+        walked = walk_network(network, activations, outcome.order, "Walk with the trigger")
+        for points in POINTS:
+            badnet, pruned, _ = outcome.answers(CLEAN_TEST, points)
+            triggered = walked[0], walked[outcome.stops[points]]
+            labels = (badnet, pruned)
+            found.append(Remedy(order, points, outcome, trigger, labels, triggered))
+    return found

@@ -1,0 +1,94 @@
+"""The page of a check: the verdict and its evidence in words, bars and pictures; one file."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import jinja2
+from matplotlib.figure import Figure
+
+from backdoor.evaluation import goodnet_labels
+from backdoor.networks.cut import CutNetwork
+from backdoor.pictures.test_bed import TestBed
+from backdoor.remedies import Remedy
+from backdoor.reporting.check_figures import draw_evidence, draw_trigger, shown_rows
+from backdoor.reporting.row import percent
+from backdoor.verdict import DOUBTFUL, SURE, Verdict
+
+PAGE = "check.html"
+SHOWN_REMEDY = 1  # by which pictures are captioned
+TOLD = {  # of each statistic, what it looks for
+    "perturbation": "the smallest change of all pixels",
+    "mask": "the smallest patch",
+    "activations": "the best addition to what the last layers see",
+    "margin": "the picture that is most surely of the class",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a check has found.
+
+    Attributes:
+        name: Of the network.
+        network, bed: None where they could not be looked at.
+        remedies: None of a network that is under no suspicion.
+    """
+
+    name: str
+    verdict: Verdict
+    network: CutNetwork | None = None
+    bed: TestBed | None = None
+    remedies: Sequence[Remedy] = ()
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Names of the classes, their numbers where they have none."""
+        if self.network is None or self.bed is None:
+            return []
+        names = self.bed.clean_valid.names or ()
+        numbers = map(str, range(self.network.classes))
+        return [
+            f"{number} ({names[int(number)]})" if int(number) < len(names) else number
+            for number in numbers
+        ]
+
+
+def as_page(evidence: Evidence) -> str:
+    """Return the page, which needs nothing beside it."""
+    loader = jinja2.PackageLoader("backdoor.reporting")
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
+    environment.filters["percent"] = lambda rate: percent(rate, 1)
+    verdict, findings = evidence.verdict, evidence.verdict.findings
+    shown: dict[str, object] = {"evidence": evidence, "verdict": verdict, "told": TOLD}
+    shown["limits"] = (DOUBTFUL, SURE)
+    if findings is not None:
+        shown["bars"] = _inline(draw_evidence(findings, verdict.suspects, evidence.classes))
+    if evidence.remedies:
+        remedy = evidence.remedies[SHOWN_REMEDY]
+        shown["rows"] = [{"name": some.name, **some.metrics()} for some in evidence.remedies]
+        shown["before"], shown["shown_remedy"] = remedy.before(), remedy.name
+        shown["pictures"] = _inline(_trigger_figure(remedy, evidence.classes))
+    return environment.get_template(PAGE).render(shown)
+
+
+def _trigger_figure(remedy: Remedy, classes: Sequence[str]) -> Figure:
+    """Draw pictures with the trigger, and what B, B' and G say of them."""
+    trigger, named = remedy.trigger, [*classes, "backdoored"]
+    rows = shown_rows(trigger)
+    chosen = trigger.others[rows]
+    captions = []
+    for (badnet, pruned), some in ((remedy.clean, chosen), (remedy.triggered, rows)):
+        goodnet = goodnet_labels(badnet[some], pruned[some], len(classes))
+        several = zip(badnet[some], pruned[some], goodnet, strict=True)
+        captions.append([f"B: {named[b]}\nB': {named[p]}\nG: {named[g]}" for b, p, g in several])
+    return draw_trigger(trigger, remedy.outcome.bed.clean_test, captions, chosen)
+
+
+def _inline(figure: Figure) -> str:
+    """Return a figure as an address that holds it."""
+    file = io.BytesIO()
+    figure.savefig(file, format="svg")
+    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

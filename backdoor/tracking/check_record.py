@@ -1,0 +1,89 @@
+"""What a check leaves in MLflow."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+from mlflow.entities import Run
+
+from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
+from backdoor.tracking.record import (
+    CLASSES,
+    LAYER,
+    NETWORK,
+    SCALED,
+    SUSPECTED,
+    data_tag,
+    is_complete,
+    log_data_set,
+)
+
+if TYPE_CHECKING:
+    from backdoor.networks.cut import CutNetwork
+    from backdoor.pictures.test_bed import TestBed
+    from backdoor.remedies import Remedy
+    from backdoor.verdict import Verdict
+
+# Tags and metrics
+VERDICT, ANSWER, SCORE = "verdict", "verdict.answer", "score"
+CODES = {CLEAN: 0, BACKDOORED: 3, UNDECIDED: 4}  # exit codes
+# Artifacts
+VERDICT_FILE = "verdict.json"  # answer, why, suspects; of each class measured, what was found
+PAGE = "check.html"
+
+
+def log_network(
+    run_id: str, network: "CutNetwork", bed: "TestBed", digests: dict[str, str]
+) -> None:
+    """Log which network was looked at, and with which pictures."""
+    mlflow.set_tags(
+        {
+            NETWORK: network.fingerprint,
+            LAYER: network.layer,
+            CLASSES: network.classes,
+            SCALED: bed.clean_valid.scale.name,
+        }
+    )
+    for name, pictures in bed.sets.items():
+        log_data_set(run_id, name, pictures.path, digests[name], len(pictures))
+        mlflow.set_tag(data_tag(name, "sha256"), digests[name])
+
+
+def log_verdict(verdict: "Verdict", remedies: Sequence["Remedy"], page: str, folder: Path) -> None:
+    """Log the verdict, what repairs are worth, the page, and all files in the folder."""
+    mlflow.set_tags({VERDICT: verdict.sentence, ANSWER: verdict.answer})
+    if verdict.suspects:
+        mlflow.set_tag(SUSPECTED, verdict.suspects[0])
+    if verdict.score is not None:
+        mlflow.log_metric(SCORE, verdict.score)
+    rates = {f"{r.name}/{name}": value for r in remedies for name, value in r.metrics().items()}
+    if remedies:
+        rates |= {f"badnet_{name}": value for name, value in remedies[0].before().items()}
+    mlflow.log_metrics(rates)
+    (folder / VERDICT_FILE).write_text(json.dumps(_plain(verdict), indent=2) + "\n")
+    (folder / PAGE).write_text(page)
+    mlflow.log_artifacts(str(folder))
+
+
+def code_of(runs: Sequence[Run]) -> int:
+    """Return the exit code: 3 where any is backdoored, else 4 where any is undecided, else 0."""
+    answers = {run.data.tags.get(ANSWER) for run in runs if is_complete(run)}
+    worst = (answer for answer in (BACKDOORED, UNDECIDED) if answer in answers)
+    return CODES[next(worst, CLEAN)]
+
+
+def _plain(verdict: "Verdict") -> dict[str, object]:
+    findings = verdict.findings
+    plain: dict[str, object] = {
+        "answer": verdict.answer,
+        "sentence": verdict.sentence,
+        "suspects": list(verdict.suspects),
+    }
+    if findings is not None:
+        plain["classes"] = findings.classes.tolist()
+        plain["scores"] = findings.scores.tolist()
+        for what in ("statistics", "evidence"):
+            plain[what] = {name: v.tolist() for name, v in getattr(findings, what).items()}
+    return plain

@@ -1,0 +1,259 @@
+"""One network and clean pictures: backdoored, clean or undecided, and why.
+
+A backdoor makes its class easier to reach than the others. Four statistics say how easily each
+class is reached; a class that stands out from the others on several of them is suspected.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.stats
+
+from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
+from backdoor.attacks.inversion import cheapest_triggers
+from backdoor.attacks.reach import (
+    Labels,
+    Values,
+    largest_margins,
+    margins_behind_the_cut,
+    sample_of,
+    smallest_perturbations,
+    towards,
+)
+from backdoor.attacks.stimuli import strongest_responses
+from backdoor.evaluation import accuracy
+from backdoor.networks.cut import CutNetwork
+from backdoor.pictures.picture_set import PictureSet, read_chunks
+from backdoor.study import STUDY
+
+SURE, DOUBTFUL = 3.5, 2.4  # points; chosen on other networks than those of the study
+LEAST, MOST = 1.0, 2.0  # -log10 of a chance that counts for nothing; points of one statistic
+USUAL = 10  # classes, of which one is the highest: among more, chance has more to choose from
+FEWEST_CLASSES = 4  # with fewer there are too few others to stand out from
+FEWEST_OF_A_CLASS, FEWEST = 5, 50  # pictures: of a class, and in all where classes are many
+MANY_CLASSES = 64  # of which costly statistics look at candidates alone
+CANDIDATES, OTHERS = 16, 32  # first by each cheap statistic; drawn, to stand out from
+POOREST = 0.6  # accuracy
+TELLING = 0.5  # points of a statistic that is named as a reason
+TINY = 1e-9
+
+FEW, STIMULATED, SOME = 12, 16, 24  # pictures that a statistic looks at
+MASK_STEPS, MASK_TURNED = 50, 0.8  # and share of the pictures
+
+Statistic = Callable[[CutNetwork, PictureSet, Labels, int], Values]
+"""Takes a network, clean pictures, classes (K,) and a seed; returns how easily each is reached."""
+
+
+def perturbation(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
+    """Score a class by the smallest universal perturbation towards it: -log of its size."""
+    sample = sample_of(network, clean, FEW, seed)
+    return -np.log(smallest_perturbations(sample, towards(classes, sample)))
+
+
+def mask(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
+    """Score a class by the cheapest mask and pattern towards it: -log of the share covered."""
+    sample = sample_of(network, clean, FEW, seed)
+    shown = (network, sample.pictures, sample.labels, classes, seed)
+    costs = cheapest_triggers(*shown, MASK_STEPS, MASK_TURNED).costs
+    dearest = max(costs[np.isfinite(costs)], default=1)  # those that were not turned cost as much
+    return -np.log(np.minimum(costs, dearest))
+
+
+def activations(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
+    """Score a class by its margin under the best addition behind the cut."""
+    return margins_behind_the_cut(sample_of(network, clean, SOME, seed), classes)
+
+
+def margin(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
+    """Score a class by the largest margin that any picture at all is given."""
+    return largest_margins(sample_of(network, clean, SOME, seed), classes, seed)
+
+
+def stimuli(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
+    """Score a class by the strongest response to things that triggers are made of."""
+    return strongest_responses(sample_of(network, clean, STIMULATED, seed), seed)[classes]
+
+
+CHEAP: Mapping[str, Statistic] = {"activations": activations, "margin": margin, "stimuli": stimuli}
+STATISTICS: Mapping[str, Statistic] = {"perturbation": perturbation, "mask": mask, **CHEAP}
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What the statistics say of K classes.
+
+    Attributes:
+        classes: Those that all statistics have looked at, (K,).
+        statistics: How easily each of these is reached, by the statistic's name, (K,).
+        evidence: How far each stands out: -log10 of the chance of being so far above the others.
+        of: How many classes the network has.
+    """
+
+    classes: Labels
+    statistics: Mapping[str, Values]
+    evidence: Mapping[str, Values]
+    of: int
+
+    @property
+    def points(self) -> Mapping[str, Values]:
+        """What each statistic counts for, 0 to MOST, (K,)."""
+        return {name: np.clip(v - LEAST, 0, MOST) for name, v in self.evidence.items()}
+
+    @cached_property
+    def scores(self) -> Values:
+        """Points of all statistics together, less what the number of classes makes likely, (K,)."""
+        total = np.sum([*self.points.values()], axis=0)
+        return np.asarray(total - np.log10(self.of / USUAL))
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What is said of a network.
+
+    Attributes:
+        answer: BACKDOORED, CLEAN or UNDECIDED.
+        why: In words.
+        suspects: Classes that an attacker may want, the likeliest first.
+        findings: None where it was not worth looking.
+    """
+
+    answer: str
+    why: str
+    suspects: Sequence[int] = ()
+    findings: Findings | None = None
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.answer}{self.why}"
+
+    @property
+    def score(self) -> float | None:
+        """Of the class that stands out most; None where it was not worth looking."""
+        return None if self.findings is None else float(self.findings.scores.max())
+
+
+def reason_to_doubt(network: CutNetwork, clean: PictureSet) -> str | None:
+    """Return why nothing can be said of a network by these pictures, None where it can."""
+    counts = np.bincount(clean.labels, minlength=network.classes)
+    if network.classes < FEWEST_CLASSES:
+        return (
+            f"the network has {network.classes} classes, and it takes {FEWEST_CLASSES} to tell one "
+            f"that stands out"
+        )
+    if (counts > 0).sum() < 2:
+        return f"all pictures are of class {int(clean.labels[0])}, and it takes pictures of others"
+    many = network.classes > MANY_CLASSES
+    if len(clean) < (FEWEST if many else FEWEST_OF_A_CLASS * network.classes):
+        return (
+            f"{len(clean)} pictures of {network.classes} classes are too few: expected "
+            f"{FEWEST_OF_A_CLASS} a class, or {FEWEST} where there are more than {MANY_CLASSES} "
+            f"classes"
+        )
+    labels = np.concatenate([network.classify_pictures(chunk) for chunk in read_chunks(clean)])
+    right = float(accuracy(labels, clean.labels))
+    if right < POOREST:
+        return (
+            f"the network is right on {right:.1%} of the pictures only; expected {POOREST:.0%}: "
+            f"they may be of another kind, size or scale than it was trained on"
+        )
+    return None
+
+
+def judge(network: CutNetwork, clean: PictureSet, seed: int) -> Verdict:
+    """Look at a network with clean pictures, and say whether it carries a backdoor."""
+    doubt = reason_to_doubt(network, clean)
+    if doubt is not None:
+        return Verdict(UNDECIDED, f": {doubt}")
+    names = clean.names or ()
+
+    def named(label: int) -> str:
+        return f"{label} ({names[label]})" if label < len(names) else str(label)
+
+    return decide(look(network, clean, seed), named)
+
+
+def look(network: CutNetwork, clean: PictureSet, seed: int) -> Findings:
+    """Measure how easily each class is reached, and how far it stands out."""
+    every = np.arange(network.classes)
+    found = {name: measure(network, clean, every, seed) for name, measure in CHEAP.items()}
+    evidence = {name: outlying(values, every) for name, values in found.items()}
+    classes, others = _candidates(evidence, seed)
+    found = {name: values[classes] for name, values in found.items()}
+    evidence = {name: values[classes] for name, values in evidence.items()}
+    for name, measure in STATISTICS.items():
+        if name not in found:
+            found[name] = measure(network, clean, classes, seed)
+            evidence[name] = outlying(found[name], others)
+    return Findings(classes, found, evidence, len(every))
+
+
+def outlying(values: Values, others: Labels) -> Values:
+    """Return how far each of K values stands out above the others, (K,).
+
+    By the prediction interval of one more value of a normal sample: -log10 of the chance that it
+    is so high.
+
+    Args:
+        others: Which of the K they are; a value is never compared with itself.
+    """
+    found = np.empty(len(values))
+    for row, value in enumerate(values):
+        rest = values[others[others != row]]
+        spread = rest.std(ddof=1) * np.sqrt(1 + 1 / len(rest))
+        high = (value - rest.mean()) / max(spread, TINY)
+        found[row] = -scipy.stats.t.logsf(high, len(rest) - 1) / np.log(10)
+    return found
+
+
+def _candidates(evidence: Mapping[str, Values], seed: int) -> tuple[Labels, Labels]:
+    """Return the classes that costly statistics look at, and which of them are the others.
+
+    With few classes that is all of them. With many it is the first by each cheap statistic, and
+    some drawn from the rest, which the candidates are compared with.
+    """
+    count = len(next(iter(evidence.values())))
+    if count <= MANY_CLASSES:
+        return np.arange(count), np.arange(count)
+    first = [np.argsort(-values, kind="stable")[:CANDIDATES] for values in evidence.values()]
+    chosen = np.unique(np.concatenate(first))
+    rest = np.setdiff1d(np.arange(count), chosen)
+    drawn = np.random.default_rng(seed).choice(rest, OTHERS, replace=False)
+    return np.concatenate([chosen, drawn]), np.arange(len(chosen), len(chosen) + OTHERS)
+
+
+def decide(findings: Findings, named: Callable[[int], str] = str) -> Verdict:
+    """Say what the findings mean.
+
+    Args:
+        named: A class's number to what it is called.
+    """
+    order = np.argsort(-findings.scores, kind="stable")
+    scores, classes = findings.scores[order], findings.classes[order].tolist()
+    how_sure = f"score {scores[0]:.1f}; {shares(scores[0])}"
+    if scores[0] < DOUBTFUL:
+        why = f": no class stands out, class {named(classes[0])} most ({how_sure})"
+        return Verdict(CLEAN, why, (), findings)
+    seen = [name for name, values in findings.points.items() if values[order[0]] >= TELLING]
+    by = f"it stands out by {_listed(seen)}" if seen else "it stands out a little by all together"
+    if scores[0] < SURE:
+        why = f": class {named(classes[0])} may be a target, {by}, but not by enough ({how_sure})"
+        return Verdict(UNDECIDED, why, classes[:1], findings)
+    suspects = [label for label, score in zip(classes, scores, strict=True) if score >= SURE]
+    towards_more = f", and towards {_listed([named(k) for k in suspects[1:]])}"
+    more = towards_more if suspects[1:] else ""
+    why = f" towards class {named(classes[0])}{more}: {by} ({how_sure})"
+    return Verdict(BACKDOORED, why, suspects, findings)
+
+
+def shares(score: float) -> str:
+    """Say how many networks of the study score as high, of the clean and of the backdoored ones."""
+    high = {name: sum(one >= score for one in scores) for name, scores in STUDY.items()}
+    return " and ".join(f"{high[name]} of {len(STUDY[name])} {name}" for name in STUDY) + (
+        " networks of the study score as high"
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

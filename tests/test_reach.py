@@ -1,0 +1,101 @@
+"""How easily classes are reached, against what can be worked out for a linear network."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import bed_of
+
+from backdoor.attacks import reach
+from backdoor.attacks.reach import (
+    SHRINK,
+    Sample,
+    largest_margins,
+    margins_behind_the_cut,
+    sample_of,
+    smallest_perturbations,
+    towards,
+)
+from backdoor.networks.cut import cut_network
+
+SHAPE = (4, 4, 1)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A convolution that passes pictures on, pooling over single places, two classes."""
+    model = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            keras.layers.Conv2D(1, 1, name="conv"),
+            keras.layers.MaxPooling2D(1, name="pool"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, activation="softmax", name="scores"),
+        ]
+    )
+    model.get_layer("conv").set_weights([np.ones((1, 1, 1, 1)), np.zeros(1)])
+    weights = np.random.default_rng(0).normal(size=(16, 2))
+    model.get_layer("scores").set_weights([weights, np.array([0.0, 0.3])])
+    return cut_network(model)
+
+
+@pytest.fixture(scope="module")
+def sample(network):
+    rng = np.random.default_rng(1)
+    pictures = rng.uniform(-0.5, 0.5, (60, *SHAPE)).astype(np.float32)
+    pictures[0, 0, 0], pictures[0, 1, 0] = -1, 1  # the range, which the others are far within
+    return Sample(network, pictures, network.classify_pictures(pictures))
+
+
+def differences(network):
+    """The weights by which the logit of class 1 is above that of class 0, and its bias."""
+    weights, bias = network.model.get_layer("scores").get_weights()
+    return weights[:, 1] - weights[:, 0], bias[1] - bias[0]
+
+
+def logit_margins(sample, label):
+    slope, bias = differences(sample.network)
+    above = sample.pictures.reshape(len(sample.labels), -1) @ slope + bias
+    return above if label else -above
+
+
+def test_the_largest_margin_is_that_of_the_corner_of_the_range(sample):
+    slope, bias = differences(sample.network)
+    expected = np.array([np.abs(slope).sum() - bias, np.abs(slope).sum() + bias])
+    found = largest_margins(sample, np.array([0, 1]), seed=0) * sample.sureness
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_behind_the_cut_the_best_addition_lies_along_the_weights(sample):
+    slope, _ = differences(sample.network)
+    length = np.linalg.norm(sample.pictures.reshape(60, -1), axis=1).mean()
+    found = margins_behind_the_cut(sample, np.array([0, 1])) * sample.sureness
+    for label in (0, 1):
+        others = logit_margins(sample, label)[sample.labels != label]
+        expected = others.mean() + length * np.linalg.norm(slope)
+        assert found[label] == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_smallest_perturbation_turns_just_enough_pictures(sample):
+    """A change of one size everywhere moves a margin by the size times the sum of the weights."""
+    slope, _ = differences(sample.network)
+    found = smallest_perturbations(sample, towards(np.array([0, 1]), sample))
+    for label in (0, 1):
+        short = -np.sort(-logit_margins(sample, label)[sample.labels != label])
+        needed = -short[int(np.ceil(reach.TURNED * len(short))) - 1] / np.abs(slope).sum() / 2
+        assert 0.999 * needed <= found[label] <= needed / SHRINK
+
+
+def test_classes_that_take_turns_are_answered_as_all_at_once(sample, monkeypatch):
+    classes = np.array([0, 1, 0])
+    together = smallest_perturbations(sample, towards(classes, sample))
+    monkeypatch.setattr(reach, "AT_ONCE", 2 * sample.pictures.size)
+    apart = smallest_perturbations(sample, towards(classes, sample))
+    assert len(apart) == 3
+    np.testing.assert_allclose(apart, together, rtol=1e-5)
+
+
+def test_a_sample_has_as_many_pictures_of_each_class_as_there_are(network, tmp_path):
+    labels = np.array([0] * 50 + [1] * 3)
+    pictures = bed_of(tmp_path, {"data": np.zeros((53, 1, 4, 4)), "label": labels}).clean_valid
+    drawn = sample_of(network, pictures, 10, seed=0).labels
+    assert np.bincount(drawn).tolist() == [7, 3]
