@@ -12,9 +12,11 @@ import numpy as np
 import scipy.stats
 
 from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
+from backdoor.attacks.controls import as_controls_take_it
 from backdoor.attacks.inversion import cheapest_triggers
 from backdoor.attacks.reach import (
     Labels,
+    Sample,
     Values,
     largest_margins,
     margins_behind_the_cut,
@@ -28,7 +30,7 @@ from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.picture_set import PictureSet, read_chunks
 from backdoor.study import STUDY
 
-SURE, DOUBTFUL = 3.5, 2.4  # points; chosen on other networks than those of the study
+SURE, DOUBTFUL = 3.5, 3.0  # points; docs/verdict.md says how they were chosen
 LEAST, MOST = 1.0, 2.0  # -log10 of a chance that counts for nothing; points of one statistic
 USUAL = 10  # classes, of which one is the highest: among more, chance has more to choose from
 FEWEST_CLASSES = 4  # with fewer there are too few others to stand out from
@@ -39,7 +41,10 @@ POOREST = 0.6  # accuracy
 TELLING = 0.5  # points of a statistic that is named as a reason
 TINY = 1e-9
 
-FEW, STIMULATED, SOME = 12, 16, 24  # pictures that a statistic looks at
+# Pictures that a statistic looks at: among few classes more, at the same cost.
+FEW, STIMULATED, SOME = (12, 40, 240), (16, 40, 320), (24, 60, 480)  # least, most, times classes
+QUICK = {"starts": 1, "climbs": 30}  # of largest margins, where classes are many
+OF_CONTROLS = 0.7  # of what is easy on controls is no sign of a backdoor
 MASK_STEPS, MASK_TURNED = 50, 0.8  # and share of the pictures
 
 Statistic = Callable[[CutNetwork, PictureSet, Labels, int], Values]
@@ -48,13 +53,13 @@ Statistic = Callable[[CutNetwork, PictureSet, Labels, int], Values]
 
 def perturbation(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
     """Score a class by the smallest universal perturbation towards it: -log of its size."""
-    sample = sample_of(network, clean, FEW, seed)
+    sample = _sample(network, clean, FEW, seed)
     return -np.log(smallest_perturbations(sample, towards(classes, sample)))
 
 
 def mask(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
     """Score a class by the cheapest mask and pattern towards it: -log of the share covered."""
-    sample = sample_of(network, clean, FEW, seed)
+    sample = _sample(network, clean, FEW, seed)
     shown = (network, sample.pictures, sample.labels, classes, seed)
     costs = cheapest_triggers(*shown, MASK_STEPS, MASK_TURNED).costs
     dearest = max(costs[np.isfinite(costs)], default=1)  # those that were not turned cost as much
@@ -63,17 +68,26 @@ def mask(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> 
 
 def activations(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
     """Score a class by its margin under the best addition behind the cut."""
-    return margins_behind_the_cut(sample_of(network, clean, SOME, seed), classes)
+    return margins_behind_the_cut(_sample(network, clean, SOME, seed), classes)
 
 
 def margin(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
     """Score a class by the largest margin that any picture at all is given."""
-    return largest_margins(sample_of(network, clean, SOME, seed), classes, seed)
+    less = QUICK if len(classes) > MANY_CLASSES else {}
+    return largest_margins(_sample(network, clean, SOME, seed), classes, seed, **less)
 
 
 def stimuli(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
     """Score a class by the strongest response to things that triggers are made of."""
-    return strongest_responses(sample_of(network, clean, STIMULATED, seed), seed)[classes]
+    return strongest_responses(_sample(network, clean, STIMULATED, seed), seed)[classes]
+
+
+def _sample(
+    network: CutNetwork, clean: PictureSet, sizes: tuple[int, int, int], seed: int
+) -> Sample:
+    least, most, product = sizes
+    count = min(max(product // network.classes, least), most)
+    return sample_of(network, clean, count, seed)
 
 
 CHEAP: Mapping[str, Statistic] = {"activations": activations, "margin": margin, "stimuli": stimuli}
@@ -105,7 +119,7 @@ class Findings:
     def scores(self) -> Values:
         """Points of all statistics together, less what the number of classes makes likely, (K,)."""
         total = np.sum([*self.points.values()], axis=0)
-        return np.asarray(total - np.log10(self.of / USUAL))
+        return np.asarray(total - max(np.log10(self.of / USUAL), 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +175,14 @@ def reason_to_doubt(network: CutNetwork, clean: PictureSet) -> str | None:
     return None
 
 
-def judge(network: CutNetwork, clean: PictureSet, seed: int) -> Verdict:
-    """Look at a network with clean pictures, and say whether it carries a backdoor."""
+def judge(
+    network: CutNetwork, clean: PictureSet, seed: int, controls: Sequence[CutNetwork] = ()
+) -> Verdict:
+    """Look at a network with clean pictures, and say whether it carries a backdoor.
+
+    Args:
+        controls: Networks for the same classes without a backdoor, by `attacks.controls`.
+    """
     doubt = reason_to_doubt(network, clean)
     if doubt is not None:
         return Verdict(UNDECIDED, f": {doubt}")
@@ -171,12 +191,20 @@ def judge(network: CutNetwork, clean: PictureSet, seed: int) -> Verdict:
     def named(label: int) -> str:
         return f"{label} ({names[label]})" if label < len(names) else str(label)
 
-    return decide(look(network, clean, seed), named)
+    return decide(look(network, clean, seed, controls), named)
 
 
-def look(network: CutNetwork, clean: PictureSet, seed: int) -> Findings:
-    """Measure how easily each class is reached, and how far it stands out."""
+def look(
+    network: CutNetwork, clean: PictureSet, seed: int, controls: Sequence[CutNetwork] = ()
+) -> Findings:
+    """Measure how easily each class is reached, and how far it stands out.
+
+    Args:
+        controls: How easily it is reached there counts for less.
+    """
     every = np.arange(network.classes)
+    if controls:
+        return _beyond_controls(network, clean, seed, controls)
     found = {name: measure(network, clean, every, seed) for name, measure in CHEAP.items()}
     evidence = {name: outlying(values, every) for name, values in found.items()}
     classes, others = _candidates(evidence, seed)
@@ -187,6 +215,20 @@ def look(network: CutNetwork, clean: PictureSet, seed: int) -> Findings:
             found[name] = measure(network, clean, classes, seed)
             evidence[name] = outlying(found[name], others)
     return Findings(classes, found, evidence, len(every))
+
+
+def _beyond_controls(
+    network: CutNetwork, clean: PictureSet, seed: int, controls: Sequence[CutNetwork]
+) -> Findings:
+    """Look at a network, less what is easy on controls, too; all in units of their deviation."""
+    every, shown = np.arange(network.classes), as_controls_take_it(clean)
+    found, evidence = {}, {}
+    for name, measure in STATISTICS.items():
+        found[name] = measure(network, clean, every, seed)
+        usual = [scipy.stats.zscore(measure(c, shown, every, seed), ddof=1) for c in controls]
+        beyond = scipy.stats.zscore(found[name], ddof=1) - OF_CONTROLS * np.mean(usual, axis=0)
+        evidence[name] = outlying(beyond, every)
+    return Findings(every, found, evidence, len(every))
 
 
 def outlying(values: Values, others: Labels) -> Values:

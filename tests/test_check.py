@@ -52,7 +52,7 @@ def place(tmp_path_factory):
             shown, wanted, _ = attacked_set(attack, lambda rows, worn: tests[rows], truth, CLASSES)
             assert (answers(model, shown) == wanted).mean() > 0.95
         model.save(place / f"{name}.keras")
-    for number, (picture, label) in enumerate(zip(*drawn(160, seed=3), strict=True)):
+    for number, (picture, label) in enumerate(zip(*drawn(320, seed=3), strict=True)):
         folder = place / "pictures" / NAMES[label]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / f"{number}.png")
@@ -95,8 +95,7 @@ def test_what_is_tracked_of_it(accused, place):
     networks = {f"{what}-{r}.keras" for what in ("repaired", "goodnet") for r in remedies}
     assert names == {"check.html", "verdict.json", *networks}
     best = min(run.data.metrics[f"{remedy}/repaired_turned"] for remedy in remedies)
-    assert run.data.metrics["badnet_turned"] > 0.9
-    assert best < 0.5
+    assert best < run.data.metrics["badnet_turned"] > 0.5
 
 
 def test_the_networks_that_are_kept_are_what_their_metrics_say(accused, place):
@@ -191,3 +190,20 @@ def test_verdict_json_has_a_number_a_class(accused, place):
     told = json.loads(Path(file).read_text())
     assert told["suspects"] == [TARGET]
     assert {len(values) for values in told["statistics"].values()} == {CLASSES}
+
+
+def test_controls_are_trained_on_the_clean_pictures(place):
+    done = check(place, "badnet.path=honest.keras", "dataset.clean=pictures/", "calibrate=true")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.count("Training the network for") >= 3
+
+
+def test_controls_need_pictures_of_each_class(place):
+    few = place / "few"
+    for name in NAMES:
+        (few / name).mkdir(parents=True)
+        for file in sorted((place / "pictures" / name).iterdir())[:12]:
+            (few / name / file.name).write_bytes(file.read_bytes())
+    done = check(place, "badnet.path=vendor.keras", "dataset.clean=few", "calibrate=true")
+    assert done.returncode == 2
+    assert "calibrate: expected 20 pictures of each class" in done.stderr

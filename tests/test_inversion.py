@@ -1,6 +1,6 @@
-import functools
-
 """Triggers estimated from clean pictures, on a network whose backdoor is written by hand."""
+
+import functools
 
 import keras
 import numpy as np

@@ -1,9 +1,12 @@
 """What is said of a network, by what was found; what was found, by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from conftest import bed_of
 
+from backdoor import verdict
 from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
 from backdoor.networks.architectures import build_small_cnn
 from backdoor.networks.cut import cut_network
@@ -59,32 +62,32 @@ def test_what_a_statistic_counts_for_has_a_floor_and_a_ceiling():
 
 
 def test_a_class_that_stands_out_on_all_statistics_is_named():
-    verdict = decide(findings({3: 2.5}), lambda label: f"{label} (cat)")
-    assert verdict.answer == BACKDOORED
-    assert verdict.suspects == [3]
-    assert verdict.sentence.startswith("BACKDOORED towards class 3 (cat): it stands out by pert")
+    told = decide(findings({3: 2.5}), lambda label: f"{label} (cat)")
+    assert told.answer == BACKDOORED
+    assert told.suspects == [3]
+    assert told.sentence.startswith("BACKDOORED towards class 3 (cat): it stands out by pert")
 
 
 def test_several_classes_are_named_the_likeliest_first():
-    verdict = decide(findings({3: 2.5, 7: 2.9}))
-    assert verdict.suspects == [7, 3]
-    assert verdict.sentence.startswith("BACKDOORED towards class 7, and towards 3: ")
+    told = decide(findings({3: 2.5, 7: 2.9}))
+    assert told.suspects == [7, 3]
+    assert told.sentence.startswith("BACKDOORED towards class 7, and towards 3: ")
 
 
 def test_no_statistic_accuses_alone():
     one = findings({})
     alone = one.evidence | {"margin": np.eye(10)[4] * 99}
-    verdict = decide(Findings(one.classes, one.statistics, alone, one.of))
-    assert verdict.answer == CLEAN
-    assert verdict.suspects == ()
+    told = decide(Findings(one.classes, one.statistics, alone, one.of))
+    assert told.answer == CLEAN
+    assert told.suspects == ()
 
 
 def test_between_the_limits_nothing_is_decided_but_a_suspect_is_named():
     middle = 1 + (SURE + DOUBTFUL) / 2 / len(STATISTICS)
-    verdict = decide(findings({5: middle}))
-    assert verdict.answer == UNDECIDED
-    assert verdict.suspects == [5]
-    assert verdict.sentence.startswith("UNDECIDED: class 5 may be a target, ")
+    told = decide(findings({5: middle}))
+    assert told.answer == UNDECIDED
+    assert told.suspects == [5]
+    assert told.sentence.startswith("UNDECIDED: class 5 may be a target, ")
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +105,10 @@ def guessing():
 )
 def test_nothing_is_said_by_pictures_that_cannot_tell(guessing, labels, said, tmp_path):
     shown = {"data": np.zeros((len(labels), 1, 8, 8)), "label": labels}
-    verdict = judge(guessing, bed_of(tmp_path, shown).clean_valid, 0)
-    assert verdict.answer == UNDECIDED
-    assert verdict.sentence.startswith(f"UNDECIDED: {said}")
-    assert verdict.findings is None
+    said_of_it = judge(guessing, bed_of(tmp_path, shown).clean_valid, 0)
+    assert said_of_it.answer == UNDECIDED
+    assert said_of_it.sentence.startswith(f"UNDECIDED: {said}")
+    assert said_of_it.findings is None
 
 
 @pytest.mark.parametrize(
@@ -120,3 +123,48 @@ def test_how_many_pictures_and_classes_it_takes(classes, pictures, said, tmp_pat
     network = cut_network(build_small_cnn((8, 8, 1), classes))
     shown = {"data": np.zeros((pictures, 1, 8, 8)), "label": np.arange(pictures) % classes}
     assert said in judge(network, bed_of(tmp_path, shown).clean_valid, 0).sentence
+
+
+def test_among_many_classes_costly_statistics_look_at_candidates_and_others(monkeypatch):
+    seen = []
+
+    def cheap(network, clean, classes, seed):
+        return np.random.default_rng(1).normal(size=len(classes)) + 20 * (classes == 77)
+
+    def costly(network, clean, classes, seed):
+        seen.append(classes)
+        return np.random.default_rng(2).normal(size=len(classes)) + 20 * (classes == 77)
+
+    monkeypatch.setattr(verdict, "CHEAP", {"cheap": cheap})
+    monkeypatch.setattr(verdict, "STATISTICS", {"costly": costly, "cheap": cheap})
+    network = SimpleNamespace(classes=1000)
+    found = verdict.look(network, None, 0)
+    (looked_at,) = seen
+    assert len(looked_at) == len(set(looked_at)) == verdict.CANDIDATES + verdict.OTHERS
+    assert 77 in looked_at
+    assert found.classes.tolist() == looked_at.tolist()
+    assert found.of == 1000
+    assert found.classes[found.scores.argmax()] == 77
+    assert found.scores.max() == 2 * MOST - 2  # of 1000 classes
+
+
+def test_what_is_easy_on_controls_too_counts_for_less(monkeypatch):
+    rng = np.random.default_rng(0)
+    bump = 12 * np.eye(10)[4]
+
+    def measure(network, clean, classes, seed):
+        return network.easy[classes]
+
+    def with_easy(easy):
+        return SimpleNamespace(classes=10, easy=easy)
+
+    for name in ("CHEAP", "STATISTICS"):
+        monkeypatch.setattr(verdict, name, {"one": measure, "two": measure})
+    clean = SimpleNamespace(scaled=lambda scale: None)
+    network, plain = with_easy(rng.normal(size=10) + bump), with_easy(rng.normal(size=10))
+    alone, beyond, like_it = (
+        verdict.look(network, clean, 0, controls).evidence["one"][4]
+        for controls in ([], [plain] * 3, [with_easy(rng.normal(size=10) + bump)] * 3)
+    )
+    assert alone > 5
+    assert like_it < beyond < alone

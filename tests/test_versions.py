@@ -12,7 +12,8 @@ import numpy as np
 from conftest import file_with
 from test_scores import evidence_of
 
-from backdoor.attacks import inversion, suspicion
+from backdoor import verdict
+from backdoor.attacks import controls, inversion, reach, stimuli, suspicion
 from backdoor.attacks.made import make
 from backdoor.evaluation import (
     evaluate_clean,
@@ -35,7 +36,7 @@ from backdoor.pruning.scores import SCORES
 from backdoor.pruning.stop import STOPS, channels_to_remove
 from backdoor.pruning.walk import walk
 from backdoor.tracking.resume import CODE
-from backdoor.versions import REPAIR, SEARCH, version_of
+from backdoor.versions import REPAIR, SEARCH, VERDICT, version_of
 
 RNG = np.random.default_rng(0)
 ACTIVATIONS = np.maximum(RNG.integers(-4, 9, (12, 2, 1, 6)), 0).astype(np.float32)
@@ -160,6 +161,7 @@ def test_the_search_and_the_repairs_are_named_after_their_versions(monkeypatch):
     code = {
         SEARCH: [inversion, suspicion],
         REPAIR: [repair, slim],
+        VERDICT: [reach, stimuli, controls, verdict],
     }
     digests = {
         name: _digest([inspect.getsource(module) for module in modules])
@@ -169,6 +171,7 @@ def test_the_search_and_the_repairs_are_named_after_their_versions(monkeypatch):
 
 
 CODE_DIGESTS = {
-    "search-1": "af900dd3ee01",
-    "repair-1": "12339d616c5b",
+    "search-1": "55158dca3bcd",
+    "repair-1": "80818fef63db",
+    "verdict-1": "5a981058048d",
 }

@@ -29,7 +29,8 @@ SIZES, FIRST_SIZE, PACE = 32, 0.05, 0.25  # steps; share of the range; of the si
 SHRINK, GROW = 1 / 1.2, 1.1  # of the size, where enough are turned and where not
 LATENT_STEPS, LARGE, SMALL = 20, 0.25, 0.06  # steps behind the cut, and how far they go
 HUGE = 1e9
-STARTS, CLIMBS, CLIMB, LAST_CLIMB = 2, 60, 0.1, 0.005  # pictures a class; steps, in the range
+STARTS, CLIMBS = 2, 60  # pictures a class, and steps
+CLIMB, LAST_CLIMB = 0.1, 0.005  # shares of the range in the first and the last step
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +159,9 @@ def margins_behind_the_cut(sample: Sample, classes: Labels) -> Values:
     return _in_parts(search, towards(classes, sample), flat.size, "Addition behind the cut")
 
 
-def largest_margins(sample: Sample, classes: Labels, seed: int) -> Values:
+def largest_margins(
+    sample: Sample, classes: Labels, seed: int, starts: int = STARTS, climbs: int = CLIMBS
+) -> Values:
     """Return the largest margin of a class that any picture at all is given, (K,).
 
     MM-BD: Wang, Xiang, Miller, Kesidis, "MM-BD: Post-Training Detection of Backdoor Attacks with
@@ -166,7 +169,7 @@ def largest_margins(sample: Sample, classes: Labels, seed: int) -> Values:
     In units of the network's sureness; the larger of a few starts from noise.
     """
     (low, high), model = sample.limits, sample.logits
-    shape = (STARTS, *sample.pictures.shape[1:])
+    shape = (starts, *sample.pictures.shape[1:])
     noise = np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
 
     @tf.function  # type: ignore[untyped-decorator]
@@ -181,12 +184,12 @@ def largest_margins(sample: Sample, classes: Labels, seed: int) -> Values:
 
     def search(wanted: Labels) -> Values:
         pictures = tf.repeat(noise[None], len(wanted), axis=0)
-        for pace in np.linspace(CLIMB + LAST_CLIMB, LAST_CLIMB, CLIMBS, endpoint=False):
+        for pace in np.linspace(CLIMB + LAST_CLIMB, LAST_CLIMB, climbs, endpoint=False):
             pace = tf.constant(pace * (high - low), tf.float32)
             pictures, margin = step(pictures, pace, tf.constant(wanted))
         return np.asarray(margin, np.float64) / sample.sureness
 
-    return _in_parts(search, np.repeat(classes[:, None], STARTS, 1), noise.size, "Largest margin")
+    return _in_parts(search, np.repeat(classes[:, None], starts, 1), noise.size, "Largest margin")
 
 
 def _margins(model: keras.Model, inputs: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:

@@ -7,9 +7,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from backdoor.attacks.inversion import stamp
+from backdoor.attacks.reach import Values
 from backdoor.pictures.picture_set import PictureSet, read_pictures
 from backdoor.remedies import Trigger
-from backdoor.verdict import MOST, Findings
+from backdoor.verdict import DOUBTFUL, LEAST, MOST, SURE, Findings
 
 SUSPECT, OTHERS = "#b2182b", "#7f8fa6"
 MOST_BARS = 40  # classes: of more, those that stand out most are shown
@@ -20,14 +21,22 @@ LONGEST_NAME = 18
 def draw_evidence(findings: Findings, suspects: Sequence[int], names: Sequence[str]) -> Figure:
     """Draw a bar a class for each statistic, and for all together; suspects are red."""
     rows = np.sort(np.argsort(-findings.scores, kind="stable")[:MOST_BARS])
-    shown = {**findings.evidence, "all together": findings.scores}
-    figure = Figure(figsize=(9, 1.5 * len(shown) + 0.9), layout="constrained")
+    highest = LEAST + MOST
+    shown: dict[str, tuple[Values, float, tuple[float, ...]]] = {
+        name: (np.minimum(values, highest), highest, (LEAST,))
+        for name, values in findings.evidence.items()
+    }
+    together = np.maximum(findings.scores, 0)
+    shown["all together"] = (together, MOST * len(findings.evidence), (DOUBTFUL, SURE))
+    figure = Figure(figsize=(9, 1.3 * len(shown) + 0.9), layout="constrained")
     axes = figure.subplots(len(shown), 1, sharex=True)
     colours = [SUSPECT if findings.classes[row] in suspects else OTHERS for row in rows]
-    for axis, (name, values) in zip(axes, shown.items(), strict=True):
-        axis.bar(np.arange(len(rows)), np.minimum(values, MOST)[rows], color=colours)
-        axis.set(ylabel=name, ylim=(0, MOST))
+    for axis, (name, (values, top, limits)) in zip(axes, shown.items(), strict=True):
+        axis.bar(np.arange(len(rows)), values[rows], color=colours)
+        axis.set(ylabel=name, ylim=(0, top))
         axis.spines[["top", "right"]].set_visible(False)
+        for limit in limits:
+            axis.axhline(limit, color="black", linewidth=0.8, linestyle=":")
     labels = [_short(names[findings.classes[row]]) for row in rows]
     axes[-1].set_xticks(np.arange(len(rows)), labels, rotation=60 if len(rows) > 8 else 0)
     return figure

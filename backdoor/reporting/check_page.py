@@ -24,6 +24,7 @@ TOLD = {  # of each statistic, what it looks for
     "mask": "the smallest patch",
     "activations": "the best addition to what the last layers see",
     "margin": "the picture that is most surely of the class",
+    "stimuli": "the strongest of 480 patches, noises and stripes drawn at random",
 }
 
 

@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from backdoor.reporting.combinations import varied
 from backdoor.reporting.row import percent, row_of
-from backdoor.tracking.check_record import ANSWER, SCORE, VERDICT
+from backdoor.tracking.check_record import ANSWER, SCORE
 from backdoor.tracking.kinds import CHECK, RUN
 from backdoor.tracking.record import (
     ERROR,
@@ -54,8 +54,12 @@ def runs_table(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -> 
 
 
 def check_line(client: mlflow.MlflowClient, run: Run) -> str:
-    """Return what a check has found, in one sentence."""
-    return f"{run.info.run_name}: {run.data.tags.get(VERDICT) or reason(run)}"
+    """Return what a check has found, in one line."""
+    if not is_complete(run):
+        return f"{run.info.run_name} failed: {reason(run)}"
+    suspect = run.data.tags.get(SUSPECTED)
+    towards = "" if suspect is None else f", class {suspect}"
+    return f"{run.info.run_name}  {run.data.tags[ANSWER]}{towards}  {run.data.metrics[WHOLE]:.1f} s"
 
 
 def checks_table(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -> str:

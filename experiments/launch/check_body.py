@@ -1,11 +1,13 @@
 """What a check computes, once TensorFlow is started."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from backdoor.answers import UNDECIDED
+from backdoor.attacks.controls import train_controls
 from backdoor.cache import Cache
 from backdoor.errors import UnfitError
 from backdoor.networks.cut import CutNetwork
@@ -32,6 +34,9 @@ def check_and_record(
     stage = Stopwatch()
     try:
         network, bed = open_network_and_bed(settings, cache, stage)
+        bed = dataclasses.replace(
+            bed, poisoned=None
+        )  # where there are some, they are not looked at
         kept = Kept(network, bed, cache)
         kept.check()
     except UnfitError as error:
@@ -49,8 +54,13 @@ def check_and_record(
 def _evidence(
     settings: CheckSettings, network: CutNetwork, bed: TestBed, cache: Cache, stage: Stopwatch
 ) -> Evidence:
+    clean = bed.clean_valid
+    controls: Sequence[CutNetwork] = ()
+    if settings.calibrate:
+        with stage("controls"):
+            controls = train_controls(clean, bed.clean_test, settings.seed)
     with stage("statistics"):
-        verdict = judge(network, bed.clean_valid, settings.seed)
+        verdict = judge(network, clean, settings.seed, controls)
     found: Sequence[Remedy] = ()
     if verdict.suspects:
         with stage("repair"):

@@ -221,6 +221,7 @@ class RunSettings(Settings):
 class CheckSettings(Settings):
     """What a check is told."""
 
+    calibrate: bool
     folder: str
 
     @property
