@@ -10,7 +10,7 @@ class UserError(ValueError):
 
 
 class UnfitError(UserError):
-    """Pictures, labels or their scale that the network was hardly trained for, as accuracy shows.
+    """Pictures by which nothing can be said of a network: too few, or of another kind or scale.
 
     A check answers it with "undecided".
     """

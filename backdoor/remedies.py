@@ -1,5 +1,7 @@
 """What repairs of a network under suspicion cost, and what they do to the estimated trigger."""
 
+import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +12,7 @@ from backdoor.attacks.inversion import Array
 from backdoor.attacks.suspicion import EstimatedTrigger
 from backdoor.cache import Cache
 from backdoor.detection import Outcome, detect
+from backdoor.errors import UserError
 from backdoor.evaluation import Labels, goodnet_labels, measured
 from backdoor.networks.cut import CutNetwork
 from backdoor.networks.goodnet import build_goodnet
@@ -18,7 +21,9 @@ from backdoor.pictures.test_bed import CLEAN_TEST, TestBed
 from backdoor.pruning.any_walk import walk_network
 from backdoor.pruning.kept import Kept
 
-ORDERS = ("estimated_trigger", "stimulation")  # which use what is known of the suspect
+log = logging.getLogger(__name__)
+
+ORDERS = ("estimated_trigger", "stimulation")  # which use what is known; see tracking.resume
 POINTS = (2, 4, 10)  # of clean validation accuracy that are given up
 
 
@@ -101,18 +106,23 @@ class Remedy:
 def remedies(
     network: CutNetwork, bed: TestBed, suspect: int, seed: int, cache: Cache
 ) -> Sequence[Remedy]:
-    """Prune the network in each of ORDERS, with that class under suspicion, at each of POINTS."""
+    """Prune the network in each of ORDERS, with that class under suspicion, at each of POINTS.
+
+    What pruning cannot give up is left out, with a warning.
+    """
     estimated = EstimatedTrigger(Kept(network, bed, cache), suspect, seed)
     test = bed.clean_test
     trigger = Trigger(suspect, *estimated.trigger, np.flatnonzero(test.labels != suspect))
     activations = estimated.activations(test, trigger.others)
     found = []
-    for order in ORDERS:
-        outcome = detect(network, bed, order, POINTS, seed, cache, suspect=suspect)
+    for order, points in itertools.product(ORDERS, POINTS):
+        try:
+            outcome = detect(network, bed, order, [points], seed, cache, suspect=suspect)
+        except UserError as error:
+            log.warning("no repair by %s at %d points: %s", order, points, error)
+            continue
         walked = walk_network(network, activations, outcome.order, "Walk with the trigger")
-        for points in POINTS:
-            badnet, pruned, _ = outcome.answers(CLEAN_TEST, points)
-            triggered = walked[0], walked[outcome.stops[points]]
-            labels = (badnet, pruned)
-            found.append(Remedy(order, points, outcome, trigger, labels, triggered))
+        badnet, pruned, _ = outcome.answers(CLEAN_TEST, points)
+        triggered = walked[0], walked[outcome.stops[points]]
+        found.append(Remedy(order, points, outcome, trigger, (badnet, pruned), triggered))
     return found

@@ -1,6 +1,6 @@
 """One network and clean pictures: backdoored, clean or undecided, and why.
 
-A backdoor makes its class easier to reach than the others. Four statistics say how easily each
+A backdoor makes its class easier to reach than the others. Five statistics say how easily each
 class is reached; a class that stands out from the others on several of them is suspected.
 """
 
@@ -62,7 +62,8 @@ def mask(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> 
     sample = _sample(network, clean, FEW, seed)
     shown = (network, sample.pictures, sample.labels, classes, seed)
     costs = cheapest_triggers(*shown, MASK_STEPS, MASK_TURNED).costs
-    dearest = max(costs[np.isfinite(costs)], default=1)  # those that were not turned cost as much
+    finite = costs[np.isfinite(costs)]
+    dearest = finite.max() if len(finite) > 1 else 1  # what those cost that were not turned
     return -np.log(np.minimum(costs, dearest))
 
 
@@ -162,8 +163,8 @@ def reason_to_doubt(network: CutNetwork, clean: PictureSet) -> str | None:
     if len(clean) < (FEWEST if many else FEWEST_OF_A_CLASS * network.classes):
         return (
             f"{len(clean)} pictures of {network.classes} classes are too few: expected "
-            f"{FEWEST_OF_A_CLASS} a class, or {FEWEST} where there are more than {MANY_CLASSES} "
-            f"classes"
+            f"{FEWEST_OF_A_CLASS} a class on average, or {FEWEST} in all where there are more than "
+            f"{MANY_CLASSES} classes"
         )
     labels = np.concatenate([network.classify_pictures(chunk) for chunk in read_chunks(clean)])
     right = float(accuracy(labels, clean.labels))
@@ -225,10 +226,15 @@ def _beyond_controls(
     found, evidence = {}, {}
     for name, measure in STATISTICS.items():
         found[name] = measure(network, clean, every, seed)
-        usual = [scipy.stats.zscore(measure(c, shown, every, seed), ddof=1) for c in controls]
-        beyond = scipy.stats.zscore(found[name], ddof=1) - OF_CONTROLS * np.mean(usual, axis=0)
+        usual = [_standard(measure(control, shown, every, seed)) for control in controls]
+        beyond = _standard(found[name]) - OF_CONTROLS * np.mean(usual, axis=0)
         evidence[name] = outlying(beyond, every)
     return Findings(every, found, evidence, len(every))
+
+
+def _standard(values: Values) -> Values:
+    """Return values less their mean, in units of their deviation; 0 where all are the same."""
+    return np.asarray((values - values.mean()) / max(values.std(ddof=1), TINY))
 
 
 def outlying(values: Values, others: Labels) -> Values:
@@ -261,8 +267,8 @@ def _candidates(evidence: Mapping[str, Values], seed: int) -> tuple[Labels, Labe
     first = [np.argsort(-values, kind="stable")[:CANDIDATES] for values in evidence.values()]
     chosen = np.unique(np.concatenate(first))
     rest = np.setdiff1d(np.arange(count), chosen)
-    drawn = np.random.default_rng(seed).choice(rest, OTHERS, replace=False)
-    return np.concatenate([chosen, drawn]), np.arange(len(chosen), len(chosen) + OTHERS)
+    drawn = np.random.default_rng(seed).choice(rest, min(OTHERS, len(rest)), replace=False)
+    return np.concatenate([chosen, drawn]), len(chosen) + np.arange(len(drawn))
 
 
 def decide(findings: Findings, named: Callable[[int], str] = str) -> Verdict:
@@ -273,6 +279,9 @@ def decide(findings: Findings, named: Callable[[int], str] = str) -> Verdict:
     """
     order = np.argsort(-findings.scores, kind="stable")
     scores, classes = findings.scores[order], findings.classes[order].tolist()
+    if not np.isfinite(scores).all():
+        why = ": the network gives numbers that are not finite on pictures that are changed"
+        return Verdict(UNDECIDED, why, (), findings)
     how_sure = f"score {scores[0]:.1f}; {shares(scores[0])}"
     if scores[0] < DOUBTFUL:
         why = f": no class stands out, class {named(classes[0])} most ({how_sure})"

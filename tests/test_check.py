@@ -133,8 +133,8 @@ def test_a_folder_of_networks_gives_a_table_and_what_is_known_is_kept(accused, p
     done = check(place, "badnet.path=nets", "dataset.clean=pictures/")
     assert done.returncode == 3, done.stdout + done.stderr
     table = done.stdout.splitlines()
-    assert re.match(r"a 'quoted' name.keras +NO BACKDOOR FOUND", table[3])
-    assert re.match(rf"b.keras +BACKDOORED +{TARGET} ", table[4])
+    assert re.match(r"nets/a 'quoted' name.keras +NO BACKDOOR FOUND", table[3])
+    assert re.match(rf"nets/b.keras +BACKDOORED +{TARGET} ", table[4])
     _, parents = runs_of(place, "checks")
     assert [run.info.status for run in parents] == ["FINISHED"]
     again = check(place, "badnet.path=vendor.keras", "dataset.clean=pictures/")

@@ -168,3 +168,20 @@ def test_what_is_easy_on_controls_too_counts_for_less(monkeypatch):
     )
     assert alone > 5
     assert like_it < beyond < alone
+
+
+@pytest.mark.parametrize("classes", [65, 79, 80, 1283])
+def test_there_are_others_to_compare_candidates_with_however_many_classes(classes):
+    evidence = {str(n): np.random.default_rng(n).normal(size=classes) for n in range(3)}
+    chosen, others = verdict._candidates(evidence, 0)
+    assert len(set(chosen)) == len(chosen) <= classes
+    assert others.max() == len(chosen) - 1
+    first = np.argsort(-evidence["0"])[: verdict.CANDIDATES]
+    assert set(first) <= set(chosen[: others.min()])
+
+
+def test_numbers_that_are_not_finite_decide_nothing():
+    one = findings({})
+    told = decide(Findings(one.classes, {}, {"mask": np.full(10, np.nan)}, 10))
+    assert told.answer == UNDECIDED
+    assert "not finite" in told.sentence

@@ -23,7 +23,9 @@ POOREST = 0.5  # of other pictures that a control is right on, or it shows nothi
 TRAINING = Training("small_cnn", 30, 32, 1e-3, augment=True, sparsity=0)
 
 
-def train_controls(clean: PictureSet, others: PictureSet, seed: int) -> Sequence[CutNetwork]:
+def train_controls(
+    clean: PictureSet, others: PictureSet, classes: int, seed: int
+) -> Sequence[CutNetwork]:
     """Return networks trained on clean pictures, which take them as `as_bytes` gives them.
 
     Args:
@@ -32,10 +34,10 @@ def train_controls(clean: PictureSet, others: PictureSet, seed: int) -> Sequence
     Raises:
         UserError: There are too few pictures, or too little is learnt from them.
     """
-    counts = np.bincount(clean.labels)
-    if len(counts) > MOST_CLASSES:
+    counts = np.bincount(clean.labels, minlength=classes)
+    if classes > MOST_CLASSES:
         raise UserError(
-            f"calibrate: expected at most {MOST_CLASSES} classes, got {len(counts)}, of which the "
+            f"calibrate: expected at most {MOST_CLASSES} classes, got {classes}, of which the "
             f"others show what is usual"
         )
     side = SMALLEST[TRAINING.name]
@@ -51,7 +53,7 @@ def train_controls(clean: PictureSet, others: PictureSet, seed: int) -> Sequence
     shown = as_bytes(read_stored(others, tried))
     found = []
     for number in range(CONTROLS):
-        model = train(TRAINING, (pictures, labels), len(counts), seed + number)
+        model = train(TRAINING, (pictures, labels), classes, seed + number)
         right = float(accuracy(answers(model, shown), others.labels[tried]))
         if right < POOREST:
             raise UserError(

@@ -4,6 +4,7 @@ No gradient is needed: each of several hundred patches, noises and stripes is pu
 and whichever moves the other classes' pictures furthest towards a class counts for that class.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,7 +18,8 @@ from backdoor.pruning.effects import margins
 Drawn = tuple[NDArray[np.float32], NDArray[np.float32]]
 """A mask (height, width, 1), and a pattern (height, width, channels) of 0..1."""
 
-STIMULI, AT_ONCE = 480, 40
+STIMULI = 480
+AT_ONCE = 2**21  # numbers of stamped pictures in a pass: of large pictures fewer stimuli at once
 SMALLEST, SQUARE, OBLONG = 0.08, 0.35, 0.5  # sides of a patch, shares of the picture's
 FAINT, STRONG = 0.1, 0.4  # opacity of what covers the whole picture
 COARSE = (2, 4, 8)  # points a side of noise; or as many as the picture has
@@ -35,13 +37,15 @@ def strongest_responses(sample: Sample, seed: int) -> Values:
     share = others / np.maximum(others.sum(axis=0), 1)
     drawn = draw_stimuli(sample.pictures.shape[1:], np.random.default_rng(seed))
     strongest = np.full(sample.network.classes, -np.inf)
-    for _ in progress(range(0, STIMULI, AT_ONCE), "Stimuli", STIMULI // AT_ONCE):
+    each = min(max(1, AT_ONCE // sample.pictures.size), STIMULI)
+    starts = range(0, STIMULI, each)
+    for start in progress(starts, "Stimuli", len(starts)):
         stamped = [
             stamp(sample.pictures, mask, low + (high - low) * pattern)
-            for mask, pattern in (next(drawn) for _ in range(AT_ONCE))
+            for mask, pattern in itertools.islice(drawn, min(each, STIMULI - start))
         ]
         logits = sample.logits.predict_on_batch(np.concatenate(stamped))
-        moved = margins(logits).reshape(AT_ONCE, *share.shape)
+        moved = margins(logits).reshape(-1, *share.shape)
         strongest = np.maximum(strongest, (moved * share).sum(axis=1).max(axis=0))
     return strongest / sample.sureness
 

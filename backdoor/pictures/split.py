@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.errors import UserError
+from backdoor.errors import UnfitError, UserError
 from backdoor.pictures.picture_set import PictureSet
 
 
@@ -22,7 +22,7 @@ def split_by_class(
     test = _drawn(pictures.labels, test_share, np.random.default_rng(seed))
     valid = np.setdiff1d(np.arange(len(pictures)), test)
     if not len(test) or not len(valid):
-        raise UserError(
+        raise UnfitError(
             f"{pictures.path}: expected classes with two pictures or more, to split into "
             f"validation and test, got {len(pictures)} pictures"
         )

@@ -68,7 +68,7 @@ def as_page(evidence: Evidence) -> str:
     if findings is not None:
         shown["bars"] = _inline(draw_evidence(findings, verdict.suspects, evidence.classes))
     if evidence.remedies:
-        remedy = evidence.remedies[SHOWN_REMEDY]
+        remedy = evidence.remedies[min(SHOWN_REMEDY, len(evidence.remedies) - 1)]
         shown["rows"] = [{"name": some.name, **some.metrics()} for some in evidence.remedies]
         shown["before"], shown["shown_remedy"] = remedy.before(), remedy.name
         shown["pictures"] = _inline(_trigger_figure(remedy, evidence.classes))

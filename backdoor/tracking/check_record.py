@@ -52,7 +52,7 @@ def log_network(
 
 
 def log_verdict(verdict: "Verdict", remedies: Sequence["Remedy"], page: str, folder: Path) -> None:
-    """Log the verdict, what repairs are worth, the page, and all files in the folder."""
+    """Log the verdict, what repairs are worth, and the page."""
     mlflow.set_tags({VERDICT: verdict.sentence, ANSWER: verdict.answer})
     if verdict.suspects:
         mlflow.set_tag(SUSPECTED, verdict.suspects[0])
@@ -64,6 +64,11 @@ def log_verdict(verdict: "Verdict", remedies: Sequence["Remedy"], page: str, fol
     mlflow.log_metrics(rates)
     (folder / VERDICT_FILE).write_text(json.dumps(_plain(verdict), indent=2) + "\n")
     (folder / PAGE).write_text(page)
+    mlflow.log_artifacts(str(folder))
+
+
+def log_networks(folder: Path) -> None:
+    """Log the repaired networks and the GoodNets in a folder."""
     mlflow.log_artifacts(str(folder))
 
 

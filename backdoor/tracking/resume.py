@@ -14,6 +14,7 @@ from backdoor.pruning.walk import walk
 from backdoor.tracking.record import ORDER, STOP, SUSPECT
 from backdoor.versions import REPAIR, SEARCH, VERDICT, version_of
 
+REMEDIES = ("estimated_trigger", "stimulation")  # orders that a check repairs by
 # Where and how a run is computed, and what is done with it; not what comes out.
 WITHOUT_EFFECT = (
     "device", "threads", "cache", "verbose", "force", "dry_run", "time_limit", "folder"
@@ -42,7 +43,8 @@ def settings_key(params: Mapping[str, object]) -> str:
         if key not in WITHOUT_EFFECT and not key.startswith("tracking.")
     }
     if ORDER not in params:
-        return _hash([version_of(read_chunks), version_of(walk), VERDICT, SEARCH, effective])
+        orders = [version_of_order(order) for order in REMEDIES]
+        return _hash([*map(version_of, CODE), *orders, VERDICT, SEARCH, REPAIR, effective])
     if not suspects(str(params[ORDER])):
         effective.pop(SUSPECT, None)
     stop = version_of(STOPS[str(params[STOP])]) if params.get(STOP) in STOPS else ""

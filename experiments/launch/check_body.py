@@ -17,8 +17,8 @@ from backdoor.progress import Stopwatch
 from backdoor.pruning.kept import Kept
 from backdoor.remedies import Remedy, remedies
 from backdoor.reporting.check_page import Evidence, as_page
-from backdoor.tracking.check_record import log_network, log_verdict
-from backdoor.verdict import Verdict, judge
+from backdoor.tracking.check_record import log_network, log_networks, log_verdict
+from backdoor.verdict import Verdict, judge, reason_to_doubt
 from experiments.launch.opening import open_network_and_bed
 from experiments.launch.settings import CheckSettings
 
@@ -44,10 +44,12 @@ def check_and_record(
     else:
         log_network(run_id, network, bed, kept.digests)
         evidence = _evidence(settings, network, bed, cache, stage)
-    with stage("repair"):
-        _save(evidence.remedies, folder, np.random.default_rng(settings.seed))
     with stage("artifacts"):
         log_verdict(evidence.verdict, evidence.remedies, as_page(evidence), folder)
+    with stage("repair"):
+        (folder / "networks").mkdir()
+        _save(evidence.remedies, folder / "networks", np.random.default_rng(settings.seed))
+        log_networks(folder / "networks")
     return dict(stage.seconds)
 
 
@@ -56,9 +58,10 @@ def _evidence(
 ) -> Evidence:
     clean = bed.clean_valid
     controls: Sequence[CutNetwork] = ()
-    if settings.calibrate:
+    if settings.calibrate and reason_to_doubt(network, clean) is None:
         with stage("controls"):
-            controls = train_controls(clean, bed.clean_test, settings.seed)
+            others = bed.clean_test
+            controls = train_controls(clean, others, network.classes, settings.seed)
     with stage("statistics"):
         verdict = judge(network, clean, settings.seed, controls)
     found: Sequence[Remedy] = ()

@@ -15,9 +15,12 @@ from experiments.launch.work import CHECK
 def run_check(config: DictConfig, launcher: DictConfig, position: Position) -> None:
     """Check a network; alone, print the sentence and leave with its exit code."""
     run = run_job(config, launcher, position, CHECK)
-    if position.sweep is None and run is not None:
+    if run is None:
+        return
+    page = copied_page(run, Path(config.folder))
+    if position.sweep is None:
         print(run.data.tags[VERDICT])
-        print(f"evidence: {copied_page(run, Path(config.folder))}")
+        print(f"evidence: {page}")
         raise SystemExit(code_of([run]))
 
 

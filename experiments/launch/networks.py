@@ -26,7 +26,8 @@ def networks_in(path: str) -> list[str]:
     if not set("*?[") & set(path):
         return []
     anchor = Path(place.anchor)
-    return sorted(map(str, anchor.glob(str(place.relative_to(anchor)))))
+    found = anchor.glob(str(place.relative_to(anchor)))
+    return sorted(str(file) for file in found if file.suffix in ENDINGS)
 
 
 def _quoted(path: str) -> str:

@@ -227,7 +227,7 @@ class CheckSettings(Settings):
     @property
     def name(self) -> str:
         path = self.badnet.path
-        return f"check {self.dataset.name if path == AUTO else Path(path).name}"
+        return f"check {self.dataset.name if path == AUTO else path}"
 
 
 def settings_of(config: DictConfig, kind: type[Kind]) -> Kind:
