@@ -30,7 +30,7 @@ from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.picture_set import PictureSet, read_chunks
 from backdoor.study import STUDY
 
-SURE, DOUBTFUL = 3.5, 3.0  # points; docs/verdict.md says how they were chosen
+SURE, DOUBTFUL = 4.2, 3.0  # points; docs/verdict.md says how they were chosen
 LEAST, MOST = 1.0, 2.0  # -log10 of a chance that counts for nothing; points of one statistic
 USUAL = 10  # classes, of which one is the highest: among more, chance has more to choose from
 FEWEST_CLASSES = 4  # with fewer there are too few others to stand out from
@@ -120,7 +120,7 @@ class Findings:
     def scores(self) -> Values:
         """Points of all statistics together, less what the number of classes makes likely, (K,)."""
         total = np.sum([*self.points.values()], axis=0)
-        return np.asarray(total - max(np.log10(self.of / USUAL), 0))
+        return np.asarray(total - np.log10(self.of / USUAL))
 
 
 @dataclass(frozen=True, eq=False)

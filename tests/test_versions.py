@@ -173,5 +173,5 @@ def test_the_search_and_the_repairs_are_named_after_their_versions(monkeypatch):
 CODE_DIGESTS = {
     "search-1": "55158dca3bcd",
     "repair-1": "80818fef63db",
-    "verdict-1": "5a981058048d",
+    "verdict-1": "a3dbd0f5b89c",
 }
