@@ -13,21 +13,11 @@ import scipy.stats
 
 from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
 from backdoor.attacks.controls import as_controls_take_it
-from backdoor.attacks.inversion import cheapest_triggers
-from backdoor.attacks.reach import (
-    Labels,
-    Sample,
-    Values,
-    largest_margins,
-    margins_behind_the_cut,
-    sample_of,
-    smallest_perturbations,
-    towards,
-)
-from backdoor.attacks.stimuli import strongest_responses
+from backdoor.attacks.reach import Labels, Values
 from backdoor.evaluation import accuracy
 from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.picture_set import PictureSet, read_chunks
+from backdoor.statistics import CHEAP, MANY_CLASSES, STATISTICS
 from backdoor.study import STUDY
 
 SURE, DOUBTFUL = 4.2, 3.0  # points; docs/verdict.md says how they were chosen
@@ -35,64 +25,12 @@ LEAST, MOST = 1.0, 2.0  # -log10 of a chance that counts for nothing; points of 
 USUAL = 10  # classes, of which one is the highest: among more, chance has more to choose from
 FEWEST_CLASSES = 4  # with fewer there are too few others to stand out from
 FEWEST_OF_A_CLASS, FEWEST = 5, 50  # pictures: of a class, and in all where classes are many
-MANY_CLASSES = 64  # of which costly statistics look at candidates alone
 CANDIDATES, OTHERS = 16, 32  # first by each cheap statistic; drawn, to stand out from
 POOREST = 0.6  # accuracy
 TELLING = 0.5  # points of a statistic that is named as a reason
 TINY = 1e-9
 
-# Pictures that a statistic looks at: among few classes more, at the same cost.
-FEW, STIMULATED, SOME = (12, 40, 240), (16, 40, 320), (24, 60, 480)  # least, most, times classes
-QUICK = {"starts": 1, "climbs": 30}  # of largest margins, where classes are many
 OF_CONTROLS = 0.7  # of what is easy on controls is no sign of a backdoor
-MASK_STEPS, MASK_TURNED = 50, 0.8  # and share of the pictures
-
-Statistic = Callable[[CutNetwork, PictureSet, Labels, int], Values]
-"""Takes a network, clean pictures, classes (K,) and a seed; returns how easily each is reached."""
-
-
-def perturbation(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
-    """Score a class by the smallest universal perturbation towards it: -log of its size."""
-    sample = _sample(network, clean, FEW, seed)
-    return -np.log(smallest_perturbations(sample, towards(classes, sample)))
-
-
-def mask(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
-    """Score a class by the cheapest mask and pattern towards it: -log of the share covered."""
-    sample = _sample(network, clean, FEW, seed)
-    shown = (network, sample.pictures, sample.labels, classes, seed)
-    costs = cheapest_triggers(*shown, MASK_STEPS, MASK_TURNED).costs
-    finite = costs[np.isfinite(costs)]
-    dearest = finite.max() if len(finite) > 1 else 1  # what those cost that were not turned
-    return -np.log(np.minimum(costs, dearest))
-
-
-def activations(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
-    """Score a class by its margin under the best addition behind the cut."""
-    return margins_behind_the_cut(_sample(network, clean, SOME, seed), classes)
-
-
-def margin(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
-    """Score a class by the largest margin that any picture at all is given."""
-    less = QUICK if len(classes) > MANY_CLASSES else {}
-    return largest_margins(_sample(network, clean, SOME, seed), classes, seed, **less)
-
-
-def stimuli(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
-    """Score a class by the strongest response to things that triggers are made of."""
-    return strongest_responses(_sample(network, clean, STIMULATED, seed), seed)[classes]
-
-
-def _sample(
-    network: CutNetwork, clean: PictureSet, sizes: tuple[int, int, int], seed: int
-) -> Sample:
-    least, most, product = sizes
-    count = min(max(product // network.classes, least), most)
-    return sample_of(network, clean, count, seed)
-
-
-CHEAP: Mapping[str, Statistic] = {"activations": activations, "margin": margin, "stimuli": stimuli}
-STATISTICS: Mapping[str, Statistic] = {"perturbation": perturbation, "mask": mask, **CHEAP}
 
 
 @dataclass(frozen=True, eq=False)
