@@ -9,6 +9,7 @@ import numpy as np
 
 from backdoor.attacks.inversion import cheapest_triggers
 from backdoor.attacks.reach import (
+    LARGEST,
     Labels,
     Sample,
     Values,
@@ -26,6 +27,8 @@ MANY_CLASSES = 64  # of which costly statistics look at candidates alone
 # Pictures that a statistic looks at: among few classes more, at the same cost.
 FEW, STIMULATED, SOME = (12, 40, 240), (16, 40, 320), (24, 60, 480)  # least, most, times classes
 QUICK = {"starts": 1, "climbs": 30}  # of largest margins, where classes are many
+MANY, EASIEST, MOVED = (72, 72, 0), 3, 0.5  # steps tried again; share of the pictures
+TINY = 1e-9
 MASK_STEPS, MASK_TURNED = 50, 0.8  # and share of the pictures
 
 Statistic = Callable[[CutNetwork, PictureSet, Labels, int], Values]
@@ -35,7 +38,8 @@ Statistic = Callable[[CutNetwork, PictureSet, Labels, int], Values]
 def perturbation(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
     """Score a class by the smallest universal perturbation towards it: -log of its size."""
     sample = _sample(network, clean, FEW, seed)
-    return -np.log(smallest_perturbations(sample, towards(classes, sample)))
+    sizes = smallest_perturbations(sample, towards(classes, sample))
+    return -np.log(np.minimum(sizes, LARGEST))
 
 
 def mask(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
@@ -62,6 +66,29 @@ def margin(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -
 def stimuli(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
     """Score a class by the strongest response to things that triggers are made of."""
     return strongest_responses(_sample(network, clean, STIMULATED, seed), seed)[classes]
+
+
+def common_step(network: CutNetwork, clean: PictureSet, seed: int) -> int | None:
+    """Return by how many classes one perturbation moves pictures of all classes, if by one number.
+
+    All-to-all attacks do that, mostly by 1. Networks that are easily moved at all are moved by
+    several numbers; a few pictures can be, and so the easiest are tried again on more.
+    """
+    steps = np.arange(1, network.classes)
+    for sizes in (FEW, MANY):
+        sample = _sample(network, clean, sizes, seed)
+        wanted = (sample.labels + steps[:, None]) % network.classes
+        found = smallest_perturbations(sample, wanted, MOVED)
+        order = np.argsort(found, kind="stable")[:EASIEST]
+        steps, found = steps[order], found[order]
+        if not np.isfinite(found[0]):
+            return None
+    return None if np.isfinite(found[1]) else int(steps[0])
+
+
+def standard(values: Values) -> Values:
+    """Return values less their mean, in units of their deviation; 0 where all are the same."""
+    return np.asarray((values - values.mean()) / max(values.std(ddof=1), TINY))
 
 
 def _sample(

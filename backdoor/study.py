@@ -5,7 +5,7 @@ one class as target and an attack success rate of 80 % or more. docs/verdict.md 
 halves.
 """
 
-STUDY: dict[str, tuple[float, ...]] = {
+UNCALIBRATED: dict[str, tuple[float, ...]] = {
     "clean": (
         0.71,
         0.75,
@@ -71,3 +71,6 @@ STUDY: dict[str, tuple[float, ...]] = {
         10.0,
     ),
 }
+
+CALIBRATED: dict[str, tuple[float, ...]] = {"clean": (), "backdoored": ()}
+STUDY = {False: UNCALIBRATED, True: CALIBRATED}

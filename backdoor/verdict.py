@@ -4,6 +4,7 @@ A backdoor makes its class easier to reach than the others. Five statistics say 
 class is reached; a class that stands out from the others on several of them is suspected.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,15 +13,17 @@ import numpy as np
 import scipy.stats
 
 from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
-from backdoor.attacks.controls import as_controls_take_it
 from backdoor.attacks.reach import Labels, Values
 from backdoor.evaluation import accuracy
 from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.picture_set import PictureSet, read_chunks
-from backdoor.statistics import CHEAP, MANY_CLASSES, STATISTICS
+from backdoor.statistics import CHEAP, MANY_CLASSES, STATISTICS, common_step, standard
 from backdoor.study import STUDY
 
-SURE, DOUBTFUL = 4.2, 3.0  # points; docs/verdict.md says how they were chosen
+# Points from which a network is backdoored, and under which it is not; docs/verdict.md says how
+# they were chosen. Where what is usual has been taken off, less is left.
+LIMITS, CALIBRATED = (4.2, 3.0), (3.3, 2.6)
+OPEN = (1.5, 6.0)  # points between which controls are asked
 LEAST, MOST = 1.0, 2.0  # -log10 of a chance that counts for nothing; points of one statistic
 USUAL = 10  # classes, of which one is the highest: among more, chance has more to choose from
 FEWEST_CLASSES = 4  # with fewer there are too few others to stand out from
@@ -30,7 +33,10 @@ POOREST = 0.6  # accuracy
 TELLING = 0.5  # points of a statistic that is named as a reason
 TINY = 1e-9
 
-OF_CONTROLS = 0.7  # of what is easy on controls is no sign of a backdoor
+OF_USUAL = 0.7  # of what is easy without a backdoor is no sign of one
+
+Usual = Callable[[], Mapping[str, Values] | None]
+"""Returns how easily classes are reached without a backdoor, by the statistic's name, (N,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +48,21 @@ class Findings:
         statistics: How easily each of these is reached, by the statistic's name, (K,).
         evidence: How far each stands out: -log10 of the chance of being so far above the others.
         of: How many classes the network has.
+        step: By how many classes pictures of all of them can be moved at once, if they can.
+        calibrated: What is usual without a backdoor has been taken off.
     """
 
     classes: Labels
     statistics: Mapping[str, Values]
     evidence: Mapping[str, Values]
     of: int
+    step: int | None = None
+    calibrated: bool = False
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Points from which a network is backdoored, and under which it is not."""
+        return CALIBRATED if self.calibrated else LIMITS
 
     @property
     def points(self) -> Mapping[str, Values]:
@@ -115,12 +130,18 @@ def reason_to_doubt(network: CutNetwork, clean: PictureSet) -> str | None:
 
 
 def judge(
-    network: CutNetwork, clean: PictureSet, seed: int, controls: Sequence[CutNetwork] = ()
+    network: CutNetwork,
+    clean: PictureSet,
+    seed: int,
+    usual: Usual | None = None,
+    always: bool = False,
 ) -> Verdict:
     """Look at a network with clean pictures, and say whether it carries a backdoor.
 
     Args:
-        controls: Networks for the same classes without a backdoor, by `attacks.controls`.
+        usual: Finds how easily classes are reached on networks without a backdoor, standardised,
+            or None where that cannot be found; asked where the network alone leaves it open.
+        always: Ask it whatever the network alone says.
     """
     doubt = reason_to_doubt(network, clean)
     if doubt is not None:
@@ -130,20 +151,16 @@ def judge(
     def named(label: int) -> str:
         return f"{label} ({names[label]})" if label < len(names) else str(label)
 
-    return decide(look(network, clean, seed, controls), named)
+    findings = look(network, clean, seed)
+    if usual is not None and (always or OPEN[0] <= findings.scores.max() < OPEN[1]):
+        values = usual()
+        findings = findings if values is None else beyond(findings, values)
+    return decide(findings, named)
 
 
-def look(
-    network: CutNetwork, clean: PictureSet, seed: int, controls: Sequence[CutNetwork] = ()
-) -> Findings:
-    """Measure how easily each class is reached, and how far it stands out.
-
-    Args:
-        controls: How easily it is reached there counts for less.
-    """
+def look(network: CutNetwork, clean: PictureSet, seed: int) -> Findings:
+    """Measure how easily each class is reached, and how far it stands out."""
     every = np.arange(network.classes)
-    if controls:
-        return _beyond_controls(network, clean, seed, controls)
     found = {name: measure(network, clean, every, seed) for name, measure in CHEAP.items()}
     evidence = {name: outlying(values, every) for name, values in found.items()}
     classes, others = _candidates(evidence, seed)
@@ -153,26 +170,18 @@ def look(
         if name not in found:
             found[name] = measure(network, clean, classes, seed)
             evidence[name] = outlying(found[name], others)
-    return Findings(classes, found, evidence, len(every))
+    few = network.classes <= MANY_CLASSES
+    step = common_step(network, clean, seed) if few else None
+    return Findings(classes, found, evidence, len(every), step)
 
 
-def _beyond_controls(
-    network: CutNetwork, clean: PictureSet, seed: int, controls: Sequence[CutNetwork]
-) -> Findings:
-    """Look at a network, less what is easy on controls, too; all in units of their deviation."""
-    every, shown = np.arange(network.classes), as_controls_take_it(clean)
-    found, evidence = {}, {}
-    for name, measure in STATISTICS.items():
-        found[name] = measure(network, clean, every, seed)
-        usual = [_standard(measure(control, shown, every, seed)) for control in controls]
-        beyond = _standard(found[name]) - OF_CONTROLS * np.mean(usual, axis=0)
-        evidence[name] = outlying(beyond, every)
-    return Findings(every, found, evidence, len(every))
-
-
-def _standard(values: Values) -> Values:
-    """Return values less their mean, in units of their deviation; 0 where all are the same."""
-    return np.asarray((values - values.mean()) / max(values.std(ddof=1), TINY))
+def beyond(findings: Findings, usual: Mapping[str, Values]) -> Findings:
+    """Return how far each class stands out when what is usual without a backdoor is taken off."""
+    evidence = {
+        name: outlying(standard(values) - OF_USUAL * usual[name], np.arange(len(values)))
+        for name, values in findings.statistics.items()
+    }
+    return dataclasses.replace(findings, evidence=evidence, calibrated=True)
 
 
 def outlying(values: Values, others: Labels) -> Values:
@@ -220,27 +229,38 @@ def decide(findings: Findings, named: Callable[[int], str] = str) -> Verdict:
     if not np.isfinite(scores).all():
         why = ": the network gives numbers that are not finite on pictures that are changed"
         return Verdict(UNDECIDED, why, (), findings)
-    how_sure = f"score {scores[0]:.1f}; {shares(scores[0])}"
-    if scores[0] < DOUBTFUL:
+    if findings.step is not None:
+        return Verdict(BACKDOORED, f" {_all_moved(findings.step)}", (), findings)
+    sure, doubtful = findings.limits
+    how_sure = f"score {scores[0]:.1f}; {shares(scores[0], findings.calibrated)}"
+    if scores[0] < doubtful:
         why = f": no class stands out, class {named(classes[0])} most ({how_sure})"
         return Verdict(CLEAN, why, (), findings)
     seen = [name for name, values in findings.points.items() if values[order[0]] >= TELLING]
     by = f"it stands out by {_listed(seen)}" if seen else "it stands out a little by all together"
-    if scores[0] < SURE:
+    if scores[0] < sure:
         why = f": class {named(classes[0])} may be a target, {by}, but not by enough ({how_sure})"
         return Verdict(UNDECIDED, why, classes[:1], findings)
-    suspects = [label for label, score in zip(classes, scores, strict=True) if score >= SURE]
+    suspects = [label for label, score in zip(classes, scores, strict=True) if score >= sure]
     towards_more = f", and towards {_listed([named(k) for k in suspects[1:]])}"
     more = towards_more if suspects[1:] else ""
     why = f" towards class {named(classes[0])}{more}: {by} ({how_sure})"
     return Verdict(BACKDOORED, why, suspects, findings)
 
 
-def shares(score: float) -> str:
+def shares(score: float, calibrated: bool) -> str:
     """Say how many networks of the study score as high, of the clean and of the backdoored ones."""
-    high = {name: sum(one >= score for one in scores) for name, scores in STUDY.items()}
-    return " and ".join(f"{high[name]} of {len(STUDY[name])} {name}" for name in STUDY) + (
-        " networks of the study score as high"
+    study = STUDY[calibrated]
+    high = {name: sum(one >= score for one in scores) for name, scores in study.items()}
+    told = " and ".join(f"{high[name]} of {len(scores)} {name}" for name, scores in study.items())
+    return f"{told} networks of the study score as high"
+
+
+def _all_moved(step: int) -> str:
+    next_one = "next" if step == 1 else f"one {step} further"
+    return (
+        f"from every class to the {next_one} (all-to-all): one change of all pixels, the same for "
+        f"all pictures, moves most of them so, and none by another number of classes"
     )
 
 

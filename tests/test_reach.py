@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from conftest import bed_of
 
+from backdoor import statistics
 from backdoor.attacks import reach
 from backdoor.attacks.reach import (
     SHRINK,
@@ -99,3 +100,62 @@ def test_a_sample_has_as_many_pictures_of_each_class_as_there_are(network, tmp_p
     pictures = bed_of(tmp_path, {"data": np.zeros((53, 1, 4, 4)), "label": labels}).clean_valid
     drawn = sample_of(network, pictures, 10, seed=0).labels
     assert np.bincount(drawn).tolist() == [7, 3]
+
+
+CLASSES, BRIGHT = 5, 15
+
+
+@pytest.fixture(scope="module")
+def all_to_all():
+    """The class of a picture is its brightest of five pixels; with the last bright, the next.
+
+    The hidden units are A_c = relu(x_c - 4 t) and B_c = relu(x_c + 4 t - 0.9), t the last pixel;
+    the logit of class c is A_c + B_(c - 1).
+    """
+    model = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            keras.layers.Conv2D(1, 1, name="conv"),
+            keras.layers.MaxPooling2D(1, name="pool"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2 * CLASSES, activation="relu", name="hidden"),
+            keras.layers.Dense(CLASSES, activation="softmax", name="scores"),
+        ]
+    )
+    model.get_layer("conv").set_weights([np.ones((1, 1, 1, 1)), np.zeros(1)])
+    hidden = np.zeros((16, 2 * CLASSES))
+    hidden[:CLASSES] = np.tile(np.eye(CLASSES), 2)
+    hidden[BRIGHT] = np.repeat([-4, 4], CLASSES)
+    bias = np.repeat([0, -0.9], CLASSES)
+    scores = np.concatenate([np.eye(CLASSES), np.roll(np.eye(CLASSES), 1, axis=1)])
+    model.get_layer("hidden").set_weights([hidden, bias])
+    model.get_layer("scores").set_weights([scores, np.zeros(CLASSES)])
+    return cut_network(model)
+
+
+def bright_pictures(tmp_path):
+    labels = np.arange(100) % CLASSES
+    pictures = np.random.default_rng(0).uniform(0, 0.2, (100, 16))
+    pictures[np.arange(100), labels] = 1
+    pictures[:, BRIGHT] = 0
+    data = pictures.reshape(100, 4, 4, 1).transpose(0, 3, 1, 2)
+    return bed_of(tmp_path, {"data": data, "label": labels}).clean_valid
+
+
+def test_one_change_that_moves_every_class_to_the_next_is_found(all_to_all, tmp_path):
+    pictures = bright_pictures(tmp_path)
+    assert statistics.common_step(all_to_all, pictures, 0) == 1
+
+
+def test_a_network_whose_last_pixel_does_nothing_has_no_such_step(all_to_all, tmp_path):
+    honest = keras.models.clone_model(all_to_all.model)
+    weights = all_to_all.model.get_weights()
+    weights[2][BRIGHT] = 0  # of the hidden units
+    honest.set_weights(weights)
+    assert statistics.common_step(cut_network(honest), bright_pictures(tmp_path), 0) is None
+
+
+def test_a_perturbation_that_never_turns_enough_is_infinitely_large(all_to_all, tmp_path):
+    sample = sample_of(all_to_all, bright_pictures(tmp_path), 20, 0)
+    two_further = (sample.labels[None] + 2) % CLASSES
+    assert smallest_perturbations(sample, two_further).tolist() == [np.inf]

@@ -1,5 +1,6 @@
 """What is said of a network, by what was found; what was found, by hand."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,14 +11,15 @@ from backdoor import verdict
 from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
 from backdoor.networks.architectures import build_small_cnn
 from backdoor.networks.cut import cut_network
+from backdoor.statistics import standard
 from backdoor.verdict import (
-    DOUBTFUL,
     FEWEST,
+    LIMITS,
     MANY_CLASSES,
     MOST,
     STATISTICS,
-    SURE,
     Findings,
+    beyond,
     decide,
     judge,
     outlying,
@@ -53,6 +55,12 @@ def findings(evidence, classes=10):
     return Findings(np.arange(classes), found, found, classes)
 
 
+def findings_of(values):
+    classes = np.arange(len(next(iter(values.values()))))
+    evidence = {name: outlying(of_it, classes) for name, of_it in values.items()}
+    return Findings(classes, values, evidence, len(classes))
+
+
 def test_what_a_statistic_counts_for_has_a_floor_and_a_ceiling():
     one = findings({0: 0.9, 1: 1.5, 2: 99})
     assert one.points["mask"][:3].tolist() == [0, 0.5, MOST]
@@ -83,7 +91,7 @@ def test_no_statistic_accuses_alone():
 
 
 def test_between_the_limits_nothing_is_decided_but_a_suspect_is_named():
-    middle = 1 + (SURE + DOUBTFUL) / 2 / len(STATISTICS)
+    middle = 1 + sum(LIMITS) / 2 / len(STATISTICS)
     told = decide(findings({5: middle}))
     assert told.answer == UNDECIDED
     assert told.suspects == [5]
@@ -148,26 +156,54 @@ def test_among_many_classes_costly_statistics_look_at_candidates_and_others(monk
     assert found.scores.max() == 2 * MOST - 2  # of 1000 classes
 
 
-def test_what_is_easy_on_controls_too_counts_for_less(monkeypatch):
-    rng = np.random.default_rng(0)
-    bump = 12 * np.eye(10)[4]
+def test_what_is_easy_without_a_backdoor_counts_for_less():
+    rng, bump = np.random.default_rng(0), 12 * np.eye(10)[4]
+    alone = findings_of({"one": rng.normal(size=10) + bump})
+    plain, like_it = ({"one": standard(rng.normal(size=10) + easy)} for easy in (0, bump))
+    found = [beyond(alone, usual).evidence["one"][4] for usual in (plain, like_it)]
+    assert alone.evidence["one"][4] > found[0] > found[1]
+    assert found[1] < alone.evidence["one"][4] / 2
 
-    def measure(network, clean, classes, seed):
-        return network.easy[classes]
 
-    def with_easy(easy):
-        return SimpleNamespace(classes=10, easy=easy)
+def test_what_is_left_of_the_usual_by_hand():
+    """0, 1, 2 are -1, 0, 1 in units of their deviation, of which 0.7 times 1, 0, -1 goes off."""
+    alone = findings_of({"one": np.array([0.0, 1.0, 2.0])})
+    found = beyond(alone, {"one": np.array([1.0, 0.0, -1.0])})
+    left = np.array([-1.7, 0.0, 1.7])
+    np.testing.assert_allclose(found.evidence["one"], outlying(left, np.arange(3)))
+    assert found.calibrated
+    assert found.limits != alone.limits
 
-    for name in ("CHEAP", "STATISTICS"):
-        monkeypatch.setattr(verdict, name, {"one": measure, "two": measure})
-    clean = SimpleNamespace(scaled=lambda scale: None)
-    network, plain = with_easy(rng.normal(size=10) + bump), with_easy(rng.normal(size=10))
-    alone, beyond, like_it = (
-        verdict.look(network, clean, 0, controls).evidence["one"][4]
-        for controls in ([], [plain] * 3, [with_easy(rng.normal(size=10) + bump)] * 3)
-    )
-    assert alone > 5
-    assert like_it < beyond < alone
+
+@pytest.mark.parametrize(
+    ("score", "always", "asked"),
+    [(0.5, False, 0), (0.5, True, 1), (3, False, 1), (9, False, 0), (9, True, 1)],
+)
+def test_controls_are_asked_where_the_network_leaves_it_open(
+    score, always, asked, guessing, monkeypatch
+):
+    asks = []
+    monkeypatch.setattr(verdict, "reason_to_doubt", lambda network, clean: None)
+    first = findings({3: 1 + score / len(STATISTICS)})
+    monkeypatch.setattr(verdict, "look", lambda network, clean, seed: first)
+
+    def usual():
+        asks.append(1)
+        return {name: np.zeros(10) for name in STATISTICS}
+
+    clean = SimpleNamespace(names=None)
+    told = judge(guessing, clean, 0, usual, always)
+    assert len(asks) == asked
+    assert told.findings.calibrated == bool(asked)
+    assert judge(guessing, clean, 0, lambda: None, always).findings is first
+
+
+def test_a_step_of_all_classes_is_a_backdoor_without_a_suspect():
+    found = dataclasses.replace(findings({}), step=1)
+    assert decide(found).answer == BACKDOORED
+    assert decide(found).suspects == ()
+    assert "from every class to the next (all-to-all)" in decide(found).sentence
+    assert "to the one 3 further" in decide(dataclasses.replace(found, step=3)).sentence
 
 
 @pytest.mark.parametrize("classes", [65, 79, 80, 1283])

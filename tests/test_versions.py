@@ -12,7 +12,7 @@ import numpy as np
 from conftest import file_with
 from test_scores import evidence_of
 
-from backdoor import verdict
+from backdoor import statistics, verdict
 from backdoor.attacks import controls, inversion, reach, stimuli, suspicion
 from backdoor.attacks.made import make
 from backdoor.evaluation import (
@@ -161,7 +161,7 @@ def test_the_search_and_the_repairs_are_named_after_their_versions(monkeypatch):
     code = {
         SEARCH: [inversion, suspicion],
         REPAIR: [repair, slim],
-        VERDICT: [reach, stimuli, controls, verdict],
+        VERDICT: [reach, stimuli, controls, statistics, verdict],
     }
     digests = {
         name: _digest([inspect.getsource(module) for module in modules])

@@ -21,7 +21,7 @@ Labels = NDArray[np.int64]
 Step = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 AT_ONCE = 2**22  # numbers of stamped pictures in a step: more classes take turns
-STEPS, RATE = 100, 0.1  # of Adam
+RATE = 0.1  # of Adam
 TURNED = 0.95  # of the pictures: with fewer the mask may cost more
 DEARER = 1.15  # by how much its cost weighs more or less after each step
 OPAQUE = -2.0  # at first, before the sigmoid
@@ -48,7 +48,7 @@ def cheapest_triggers(
     labels: Labels,
     classes: Sequence[int] | Labels,
     seed: int,
-    steps: int = STEPS,
+    steps: int = 100,
     share: float = TURNED,
 ) -> Triggers:
     """Return a trigger for each class: a small mask with which the pictures are given to it.

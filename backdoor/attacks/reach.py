@@ -27,6 +27,7 @@ AT_ONCE = 2**21  # numbers of changed pictures in a step: more classes take turn
 TURNED = 0.8  # of the pictures of other classes: what counts as turned
 SIZES, FIRST_SIZE, PACE = 32, 0.05, 0.25  # steps; share of the range; of the size in one step
 SHRINK, GROW = 1 / 1.2, 1.1  # of the size, where enough are turned and where not
+LARGEST = FIRST_SIZE * GROW ** (SIZES - 1)
 LATENT_STEPS, LARGE, SMALL = 20, 0.25, 0.06  # steps behind the cut, and how far they go
 HUGE = 1e9
 STARTS, CLIMBS = 2, 60  # pictures a class, and steps
@@ -80,15 +81,17 @@ def sample_of(network: CutNetwork, pictures: PictureSet, count: int, seed: int) 
     return Sample(network, read_pictures(pictures, drawn), pictures.labels[drawn])
 
 
-def smallest_perturbations(sample: Sample, wanted: Labels) -> Values:
+def smallest_perturbations(sample: Sample, wanted: Labels, share: float = TURNED) -> Values:
     """Return how large one perturbation has to be that turns most pictures as wanted, (K,).
 
     Moosavi-Dezfooli, Fawzi, Fawzi, Frossard, "Universal adversarial perturbations", CVPR 2017, with
     a target; by signed gradients. The size is the largest change of any number, as a share of the
-    pictures' range; it shrinks while the perturbation turns enough pictures and grows while not.
+    pictures' range; it shrinks while the perturbation turns enough pictures and grows while not, up
+    to LARGEST. Infinite where it never turned enough.
 
     Args:
         wanted: K times a class for each picture, (K, m); `towards` gives all the same.
+        share: Of the pictures that are to be turned.
     """
     (low, high), unit = sample.limits, sample.sureness
     shown, model = tf.constant(sample.pictures), sample.logits
@@ -111,12 +114,11 @@ def smallest_perturbations(sample: Sample, wanted: Labels) -> Values:
         used, smallest = np.zeros_like(size), np.full(len(wanted), np.inf)
         for _ in range(SIZES):
             change, turned = step(change, tf.constant(size), tf.constant(wanted))
-            enough = (turned.numpy() >= TURNED) & (used > 0)  # by the change of the size before
+            enough = (turned.numpy() >= share) & (used > 0)  # by the change of the size before
             smallest[enough] = np.minimum(smallest, used)[enough]
             used = size.copy()
             size *= np.where(enough, SHRINK, GROW).astype(np.float32)
-        sizes: Values = np.minimum(smallest, used.max()) / (high - low)
-        return sizes
+        return np.asarray(smallest / (high - low), np.float64)
 
     return _in_parts(search, wanted, sample.pictures.size, "Smallest perturbation")
 

@@ -4,13 +4,14 @@ An estimate by which orders rank, no verdict: of a network without a backdoor it
 """
 
 import logging
+import math
 import time
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.attacks.inversion import Array, cheapest_triggers, stamp
+from backdoor.attacks.inversion import AT_ONCE, Array, cheapest_triggers, stamp
 from backdoor.cache import Key
 from backdoor.pictures.picture_set import CHUNK, PictureSet, evenly, read_pictures
 from backdoor.pictures.test_bed import CLEAN_VALID
@@ -23,7 +24,8 @@ from backdoor.versions import SEARCH
 log = logging.getLogger(__name__)
 
 CANDIDATES = 8  # classes of which masks are sought: those that channels push most towards
-PICTURES = 16  # that a mask has to turn
+PICTURES, STEPS = 16, 100  # that a mask has to turn, and steps of the search
+MANY, LONG = 64, 300  # the same of one class that is given: at the cost of a few candidates
 
 
 def most_pushed(tail: Tail, activations: Activations, labels: NDArray[np.int64]) -> list[int]:
@@ -87,11 +89,15 @@ class EstimatedTrigger:
 
     def _search(self) -> NDArray[np.float64]:
         start = time.perf_counter()
-        rows = evenly(self.pictures, PICTURES)
-        classes = [self.given] if self.given is not None else self._candidates()
+        if self.given is None:
+            classes, count, steps = self._candidates(), PICTURES, STEPS
+        else:
+            classes, steps = [self.given], LONG
+            count = int(np.clip(AT_ONCE // math.prod(self.pictures.shape), PICTURES, MANY))
+        rows = evenly(self.pictures, count)
         labels = self.pictures.labels[rows]
         shown = read_pictures(self.pictures, rows)
-        triggers = cheapest_triggers(self.kept.network, shown, labels, classes, self.seed)
+        triggers = cheapest_triggers(self.kept.network, shown, labels, classes, self.seed, steps)
         best = int(np.argmin(triggers.costs))
         trigger = np.concatenate([triggers.masks[best], triggers.patterns[best]], axis=-1)
         seconds = time.perf_counter() - start

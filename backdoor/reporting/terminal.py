@@ -7,8 +7,9 @@ from mlflow.entities import Run
 from tabulate import tabulate
 
 from backdoor.reporting.combinations import varied
+from backdoor.reporting.known import as_known
 from backdoor.reporting.row import percent, row_of
-from backdoor.tracking.check_record import ANSWER, SCORE
+from backdoor.tracking.check_record import ANSWER, KNOWN_ATTACK, SCORE
 from backdoor.tracking.kinds import CHECK, RUN
 from backdoor.tracking.record import (
     ERROR,
@@ -69,6 +70,8 @@ def checks_table(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -
     lines = [
         {
             "network": run.info.run_name.removeprefix("check "),
+            **varied(sweep, run),
+            "ASR %": percent(run.data.metrics.get(KNOWN_ATTACK), 1),
             "answer": run.data.tags.get(ANSWER, run.info.status),
             "class": run.data.tags.get(SUSPECTED, ""),
             "score": f"{run.data.metrics[SCORE]:.1f}" if SCORE in run.data.metrics else "",
@@ -76,7 +79,11 @@ def checks_table(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -
         }
         for run in ordered
     ]
-    return str(tabulate(lines, headers="keys", tablefmt="simple", disable_numparse=True))
+    for line in lines if not any(line["ASR %"] for line in lines) else ():
+        del line["ASR %"]
+    table = str(tabulate(lines, headers="keys", tablefmt="simple", disable_numparse=True))
+    known = as_known([run for run in ordered if is_complete(run)])
+    return "\n".join([table, *(["", *known] if known else [])])
 
 
 LINES: dict[str, Line] = {RUN: run_line, CHECK: check_line}

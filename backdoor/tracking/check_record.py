@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
+import numpy as np
 from mlflow.entities import Run
 
 from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
+from backdoor.evaluation import measure_attack
+from backdoor.pictures.picture_set import read_chunks
 from backdoor.tracking.record import (
     CLASSES,
     LAYER,
@@ -22,12 +25,15 @@ from backdoor.tracking.record import (
 
 if TYPE_CHECKING:
     from backdoor.networks.cut import CutNetwork
+    from backdoor.pictures.picture_set import PictureSet
     from backdoor.pictures.test_bed import TestBed
     from backdoor.remedies import Remedy
     from backdoor.verdict import Verdict
 
 # Tags and metrics
 VERDICT, ANSWER, SCORE = "verdict", "verdict.answer", "score"
+BADNET = "badnet"
+KNOWN_ATTACK = f"{BADNET}_attack_success_rate"
 CODES = {CLEAN: 0, BACKDOORED: 3, UNDECIDED: 4}  # exit codes
 # Artifacts
 VERDICT_FILE = "verdict.json"  # answer, why, suspects; of each class measured, what was found
@@ -49,6 +55,12 @@ def log_network(
     for name, pictures in bed.sets.items():
         log_data_set(run_id, name, pictures.path, digests[name], len(pictures))
         mlflow.set_tag(data_tag(name, "sha256"), digests[name])
+
+
+def log_attack(network: "CutNetwork", poisoned: "PictureSet") -> None:
+    """Log how often the attack succeeds that is known of the network, whatever the verdict is."""
+    labels = np.concatenate([network.classify_pictures(some) for some in read_chunks(poisoned)])
+    mlflow.log_metrics(measure_attack(BADNET, labels, poisoned.labels, poisoned.true_labels))
 
 
 def log_verdict(verdict: "Verdict", remedies: Sequence["Remedy"], page: str, folder: Path) -> None:

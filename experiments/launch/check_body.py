@@ -1,26 +1,32 @@
 """What a check computes, once TensorFlow is started."""
 
 import dataclasses
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backdoor.answers import UNDECIDED
-from backdoor.attacks.controls import train_controls
+from backdoor.attacks.controls import usual_values
+from backdoor.attacks.reach import Values
 from backdoor.cache import Cache
-from backdoor.errors import UnfitError
-from backdoor.networks.cut import CutNetwork
+from backdoor.errors import UnfitError, UserError
 from backdoor.networks.goodnet import saved_and_loaded
-from backdoor.pictures.test_bed import TestBed
+from backdoor.pictures.test_bed import CLEAN_VALID
 from backdoor.progress import Stopwatch
 from backdoor.pruning.kept import Kept
 from backdoor.remedies import Remedy, remedies
 from backdoor.reporting.check_page import Evidence, as_page
-from backdoor.tracking.check_record import log_network, log_networks, log_verdict
-from backdoor.verdict import Verdict, judge, reason_to_doubt
+from backdoor.statistics import STATISTICS
+from backdoor.tracking.check_record import log_attack, log_network, log_networks, log_verdict
+from backdoor.verdict import Usual, Verdict, judge
+from backdoor.versions import VERDICT
 from experiments.launch.opening import open_network_and_bed
 from experiments.launch.settings import CheckSettings
+
+log = logging.getLogger(__name__)
 
 
 def check_and_record(
@@ -34,16 +40,17 @@ def check_and_record(
     stage = Stopwatch()
     try:
         network, bed = open_network_and_bed(settings, cache, stage)
-        bed = dataclasses.replace(
-            bed, poisoned=None
-        )  # where there are some, they are not looked at
+        poisoned = bed.poisoned
+        bed = dataclasses.replace(bed, poisoned=None)  # nothing is decided by what it shows
         kept = Kept(network, bed, cache)
         kept.check()
     except UnfitError as error:
         evidence = Evidence(settings.name, Verdict(UNDECIDED, f": {error}"))
     else:
         log_network(run_id, network, bed, kept.digests)
-        evidence = _evidence(settings, network, bed, cache, stage)
+        evidence = _evidence(settings, kept, cache, stage)
+        if poisoned is not None:
+            log_attack(network, poisoned.test)
     with stage("artifacts"):
         log_verdict(evidence.verdict, evidence.remedies, as_page(evidence), folder)
     with stage("repair"):
@@ -53,22 +60,40 @@ def check_and_record(
     return dict(stage.seconds)
 
 
-def _evidence(
-    settings: CheckSettings, network: CutNetwork, bed: TestBed, cache: Cache, stage: Stopwatch
-) -> Evidence:
-    clean = bed.clean_valid
-    controls: Sequence[CutNetwork] = ()
-    if settings.calibrate and reason_to_doubt(network, clean) is None:
-        with stage("controls"):
-            others = bed.clean_test
-            controls = train_controls(clean, others, network.classes, settings.seed)
+def _evidence(settings: CheckSettings, kept: Kept, cache: Cache, stage: Stopwatch) -> Evidence:
+    network, bed = kept.network, kept.bed
+    usual, always = _usual(settings, kept, stage), settings.calibrate is True
     with stage("statistics"):
-        verdict = judge(network, clean, settings.seed, controls)
+        verdict = judge(network, bed.clean_valid, settings.seed, usual, always)
     found: Sequence[Remedy] = ()
     if verdict.suspects:
         with stage("repair"):
             found = remedies(network, bed, verdict.suspects[0], settings.seed, cache)
     return Evidence(settings.name, verdict, network, bed, found)
+
+
+def _usual(settings: CheckSettings, kept: Kept, stage: Stopwatch) -> Usual | None:
+    """Return what trains controls when it is asked; None where there are to be none."""
+    if settings.calibrate is False:
+        return None
+    clean, others, classes = kept.bed.clean_valid, kept.bed.clean_test, kept.network.classes
+    key = (kept.digests[CLEAN_VALID], len(clean), len(others), classes, settings.seed, VERDICT)
+
+    def values() -> NDArray[np.float64]:
+        return usual_values(clean, others, classes, settings.seed)
+
+    def usual() -> Mapping[str, Values] | None:
+        try:
+            with stage("controls"):
+                found = kept.cache("usual", key, values)
+        except UserError as error:
+            if settings.calibrate is True:
+                raise
+            log.info("no controls, which would tell more: %s", error)
+            return None
+        return dict(zip(STATISTICS, found, strict=True))
+
+    return usual
 
 
 def _save(found: Sequence[Remedy], folder: Path, rng: np.random.Generator) -> None:

@@ -221,13 +221,15 @@ class RunSettings(Settings):
 class CheckSettings(Settings):
     """What a check is told."""
 
-    calibrate: bool
+    calibrate: bool | Literal["auto"]
     folder: str
 
     @property
     def name(self) -> str:
-        path = self.badnet.path
-        return f"check {self.dataset.name if path == AUTO else path}"
+        path, data = self.badnet.path, self.dataset.name
+        if path == AUTO and self.attack is not None and self.network is not None:
+            return f"check {data}-{self.attack.name}-{self.network.name}"
+        return f"check {data if path == AUTO else path}"
 
 
 def settings_of(config: DictConfig, kind: type[Kind]) -> Kind:
