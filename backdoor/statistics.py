@@ -27,7 +27,7 @@ MANY_CLASSES = 64  # of which costly statistics look at candidates alone
 # Pictures that a statistic looks at: among few classes more, at the same cost.
 FEW, STIMULATED, SOME = (12, 40, 240), (16, 40, 320), (24, 60, 480)  # least, most, times classes
 QUICK = {"starts": 1, "climbs": 30}  # of largest margins, where classes are many
-MANY, EASIEST, MOVED = (72, 72, 0), 3, 0.5  # steps tried again; share of the pictures
+MANY, EASIEST, HALF, CLEARLY = (72, 72, 0), 3, 0.5, 0.6  # steps tried again; shares moved
 TINY = 1e-9
 MASK_STEPS, MASK_TURNED = 50, 0.8  # and share of the pictures
 
@@ -71,19 +71,21 @@ def stimuli(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) 
 def common_step(network: CutNetwork, clean: PictureSet, seed: int) -> int | None:
     """Return by how many classes one perturbation moves pictures of all classes, if by one number.
 
-    All-to-all attacks do that, mostly by 1. Networks that are easily moved at all are moved by
-    several numbers; a few pictures can be, and so the easiest are tried again on more.
+    All-to-all attacks do that, mostly by 1. A few pictures can be moved by chance, so the easiest
+    steps are tried again on more; networks that are easily moved at all are moved by several.
     """
-    steps = np.arange(1, network.classes)
-    for sizes in (FEW, MANY):
+
+    def easiest(steps: Labels, sizes: tuple[int, int, int], share: float) -> Labels:
         sample = _sample(network, clean, sizes, seed)
         wanted = (sample.labels + steps[:, None]) % network.classes
-        found = smallest_perturbations(sample, wanted, MOVED)
-        order = np.argsort(found, kind="stable")[:EASIEST]
-        steps, found = steps[order], found[order]
-        if not np.isfinite(found[0]):
-            return None
-    return None if np.isfinite(found[1]) else int(steps[0])
+        found = smallest_perturbations(sample, wanted, share)
+        return steps[np.argsort(found, kind="stable")][: np.isfinite(found).sum()]
+
+    steps = easiest(np.arange(1, network.classes), FEW, HALF)[:EASIEST]
+    steps = easiest(steps, MANY, HALF) if len(steps) else steps
+    if len(steps) != 1 or not len(easiest(steps, MANY, CLEARLY)):
+        return None
+    return int(steps[0])
 
 
 def standard(values: Values) -> Values:
