@@ -17,12 +17,10 @@ from backdoor.attacks.reach import Labels, Values
 from backdoor.evaluation import accuracy
 from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.picture_set import PictureSet, read_chunks
-from backdoor.statistics import CHEAP, MANY_CLASSES, STATISTICS, common_step, standard
+from backdoor.statistics import CHEAP, MANY_CLASSES, STATISTICS, common_step
 from backdoor.study import STUDY
 
-# Points from which a network is backdoored, and under which it is not; docs/verdict.md says how
-# they were chosen. Where what is usual has been taken off, less is left.
-LIMITS, CALIBRATED = (4.2, 3.0), (3.3, 2.6)
+SURE, DOUBTFUL = 4.0, 3.0  # points; docs/verdict.md says how they were chosen
 OPEN = (1.5, 6.0)  # points between which controls are asked
 LEAST, MOST = 1.0, 2.0  # -log10 of a chance that counts for nothing; points of one statistic
 USUAL = 10  # classes, of which one is the highest: among more, chance has more to choose from
@@ -33,7 +31,6 @@ POOREST = 0.6  # accuracy
 TELLING = 0.5  # points of a statistic that is named as a reason
 TINY = 1e-9
 
-OF_USUAL = 0.7  # of what is easy without a backdoor is no sign of one
 
 Usual = Callable[[], Mapping[str, Values] | None]
 """Returns how easily classes are reached without a backdoor, by the statistic's name, (N,)."""
@@ -49,7 +46,7 @@ class Findings:
         evidence: How far each stands out: -log10 of the chance of being so far above the others.
         of: How many classes the network has.
         step: By how many classes pictures of all of them can be moved at once, if they can.
-        calibrated: What is usual without a backdoor has been taken off.
+        calibrated: Evidence is what stands out beyond what is usual without a backdoor.
     """
 
     classes: Labels
@@ -58,11 +55,6 @@ class Findings:
     of: int
     step: int | None = None
     calibrated: bool = False
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """Points from which a network is backdoored, and under which it is not."""
-        return CALIBRATED if self.calibrated else LIMITS
 
     @property
     def points(self) -> Mapping[str, Values]:
@@ -176,10 +168,9 @@ def look(network: CutNetwork, clean: PictureSet, seed: int) -> Findings:
 
 
 def beyond(findings: Findings, usual: Mapping[str, Values]) -> Findings:
-    """Return how far each class stands out when what is usual without a backdoor is taken off."""
+    """Return how far each class stands out beyond what is usual without a backdoor."""
     evidence = {
-        name: outlying(standard(values) - OF_USUAL * usual[name], np.arange(len(values)))
-        for name, values in findings.statistics.items()
+        name: outlying_beyond(values, usual[name]) for name, values in findings.statistics.items()
     }
     return dataclasses.replace(findings, evidence=evidence, calibrated=True)
 
@@ -199,6 +190,26 @@ def outlying(values: Values, others: Labels) -> Values:
         spread = rest.std(ddof=1) * np.sqrt(1 + 1 / len(rest))
         high = (value - rest.mean()) / max(spread, TINY)
         found[row] = -scipy.stats.t.logsf(high, len(rest) - 1) / np.log(10)
+    return found
+
+
+def outlying_beyond(values: Values, usual: Values) -> Values:
+    """Return how far each of K values stands out above what the others and `usual` suggest, (K,).
+
+    By the prediction interval of a line through the others' values against what is usual, which
+    rises or is level: what is usual counts as much as it explains.
+    """
+    found = np.empty(len(values))
+    for row, (value, at) in enumerate(zip(values, usual, strict=True)):
+        x, y = np.delete(usual, row) - np.delete(usual, row).mean(), np.delete(values, row)
+        square = max(float(x @ x), TINY)
+        slope = max(float(x @ y) / square, 0)
+        ahead = at - np.delete(usual, row).mean()
+        rest = y - y.mean() - slope * x
+        variance = rest @ rest / (len(rest) - 2)
+        spread = np.sqrt(variance * (1 + 1 / len(rest) + (slope > 0) * ahead**2 / square))
+        high = (value - y.mean() - slope * ahead) / max(spread, TINY)
+        found[row] = -scipy.stats.t.logsf(high, len(rest) - 2) / np.log(10)
     return found
 
 
@@ -231,17 +242,16 @@ def decide(findings: Findings, named: Callable[[int], str] = str) -> Verdict:
         return Verdict(UNDECIDED, why, (), findings)
     if findings.step is not None:
         return Verdict(BACKDOORED, f" {_all_moved(findings.step)}", (), findings)
-    sure, doubtful = findings.limits
     how_sure = f"score {scores[0]:.1f}; {shares(scores[0], findings.calibrated)}"
-    if scores[0] < doubtful:
+    if scores[0] < DOUBTFUL:
         why = f": no class stands out, class {named(classes[0])} most ({how_sure})"
         return Verdict(CLEAN, why, (), findings)
     seen = [name for name, values in findings.points.items() if values[order[0]] >= TELLING]
     by = f"it stands out by {_listed(seen)}" if seen else "it stands out a little by all together"
-    if scores[0] < sure:
+    if scores[0] < SURE:
         why = f": class {named(classes[0])} may be a target, {by}, but not by enough ({how_sure})"
         return Verdict(UNDECIDED, why, classes[:1], findings)
-    suspects = [label for label, score in zip(classes, scores, strict=True) if score >= sure]
+    suspects = [label for label, score in zip(classes, scores, strict=True) if score >= SURE]
     towards_more = f", and towards {_listed([named(k) for k in suspects[1:]])}"
     more = towards_more if suspects[1:] else ""
     why = f" towards class {named(classes[0])}{more}: {by} ({how_sure})"

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.stats
 from conftest import bed_of
 
 from backdoor import verdict
@@ -13,16 +14,18 @@ from backdoor.networks.architectures import build_small_cnn
 from backdoor.networks.cut import cut_network
 from backdoor.statistics import standard
 from backdoor.verdict import (
+    DOUBTFUL,
     FEWEST,
-    LIMITS,
     MANY_CLASSES,
     MOST,
     STATISTICS,
+    SURE,
     Findings,
     beyond,
     decide,
     judge,
     outlying,
+    outlying_beyond,
 )
 
 
@@ -91,7 +94,7 @@ def test_no_statistic_accuses_alone():
 
 
 def test_between_the_limits_nothing_is_decided_but_a_suspect_is_named():
-    middle = 1 + sum(LIMITS) / 2 / len(STATISTICS)
+    middle = 1 + (SURE + DOUBTFUL) / 2 / len(STATISTICS)
     told = decide(findings({5: middle}))
     assert told.answer == UNDECIDED
     assert told.suspects == [5]
@@ -158,21 +161,42 @@ def test_among_many_classes_costly_statistics_look_at_candidates_and_others(monk
 
 def test_what_is_easy_without_a_backdoor_counts_for_less():
     rng, bump = np.random.default_rng(0), 12 * np.eye(10)[4]
-    alone = findings_of({"one": rng.normal(size=10) + bump})
-    plain, like_it = ({"one": standard(rng.normal(size=10) + easy)} for easy in (0, bump))
-    found = [beyond(alone, usual).evidence["one"][4] for usual in (plain, like_it)]
+    values = rng.normal(size=10) + bump
+    alone = findings_of({"one": values})
+    plain, like_it = rng.normal(size=10), values + rng.normal(size=10) / 3
+    usuals = ({"one": standard(usual)} for usual in (plain, like_it))
+    found = [beyond(alone, usual).evidence["one"][4] for usual in usuals]
     assert alone.evidence["one"][4] > found[0] > found[1]
     assert found[1] < alone.evidence["one"][4] / 2
 
 
-def test_what_is_left_of_the_usual_by_hand():
-    """0, 1, 2 are -1, 0, 1 in units of their deviation, of which 0.7 times 1, 0, -1 goes off."""
-    alone = findings_of({"one": np.array([0.0, 1.0, 2.0])})
-    found = beyond(alone, {"one": np.array([1.0, 0.0, -1.0])})
-    left = np.array([-1.7, 0.0, 1.7])
-    np.testing.assert_allclose(found.evidence["one"], outlying(left, np.arange(3)))
-    assert found.calibrated
-    assert found.limits != alone.limits
+def test_a_value_beyond_a_line_through_the_others_by_hand():
+    """The others lie 0.5 and -0.5 off the line y = x; Student's t has 4 - 2 degrees of freedom."""
+    usual = np.array([0.0, 0.0, 2.0, 2.0, 1.0])
+    values = np.array([0.5, -0.5, 2.5, 1.5, 9.0])
+    high = (9 - 1) / np.sqrt((4 * 0.5**2 / 2) * (1 + 1 / 4))
+    chance = 0.5 - high / (2 * np.sqrt(2 + high**2))
+    assert outlying_beyond(values, usual)[4] == pytest.approx(-np.log10(chance))
+
+
+def test_what_is_usual_is_not_taken_off_where_it_explains_nothing():
+    """With a line that would fall it is as without, but for a degree of freedom."""
+    values, usual = np.array([0.0, 1.0, 2.0, 3.0, 9.0]), np.array([3.0, 2.0, 1.0, 0.0, 9.0])
+    high = (9 - 1.5) / np.sqrt(5 / 2 * (1 + 1 / 4))
+    chance = 0.5 - high / (2 * np.sqrt(2 + high**2))
+    assert outlying_beyond(values, usual)[4] == pytest.approx(-np.log10(chance))
+
+
+def test_values_beyond_are_those_of_least_squares():
+    rng = np.random.default_rng(0)
+    usual = rng.normal(size=12)
+    values = 2 * usual + rng.normal(size=12)
+    slope, level = np.polyfit(usual[1:], values[1:], 1)
+    rest = values[1:] - level - slope * usual[1:]
+    far = (usual[0] - usual[1:].mean()) ** 2 / (11 * usual[1:].var())
+    spread = np.sqrt(rest @ rest / 9 * (1 + 1 / 11 + far))
+    chance = scipy.stats.t.sf((values[0] - level - slope * usual[0]) / spread, 9)
+    assert outlying_beyond(values, usual)[0] == pytest.approx(-np.log10(chance))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from backdoor.attacks.inversion import stamp
 from backdoor.attacks.reach import Values
 from backdoor.pictures.picture_set import PictureSet, read_pictures
 from backdoor.remedies import Trigger
-from backdoor.verdict import LEAST, MOST, Findings
+from backdoor.verdict import DOUBTFUL, LEAST, MOST, SURE, Findings
 
 SUSPECT, OTHERS = "#b2182b", "#7f8fa6"
 MOST_BARS = 40  # classes: of more, those that stand out most are shown
@@ -27,7 +27,7 @@ def draw_evidence(findings: Findings, suspects: Sequence[int], names: Sequence[s
         for name, values in findings.evidence.items()
     }
     together = np.maximum(findings.scores, 0)
-    shown["all together"] = (together, MOST * len(findings.evidence), findings.limits)
+    shown["all together"] = (together, MOST * len(findings.evidence), (DOUBTFUL, SURE))
     figure = Figure(figsize=(9, 1.3 * len(shown) + 0.9), layout="constrained")
     axes = figure.subplots(len(shown), 1, sharex=True)
     colours = [SUSPECT if findings.classes[row] in suspects else OTHERS for row in rows]

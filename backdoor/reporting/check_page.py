@@ -15,7 +15,7 @@ from backdoor.pictures.test_bed import TestBed
 from backdoor.remedies import Remedy
 from backdoor.reporting.check_figures import draw_evidence, draw_trigger, shown_rows
 from backdoor.reporting.row import percent
-from backdoor.verdict import Verdict
+from backdoor.verdict import DOUBTFUL, SURE, Verdict
 
 PAGE = "check.html"
 SHOWN_REMEDY = 1  # by which pictures are captioned
@@ -64,6 +64,7 @@ def as_page(evidence: Evidence) -> str:
     environment.filters["percent"] = lambda rate: percent(rate, 1)
     verdict, findings = evidence.verdict, evidence.verdict.findings
     shown: dict[str, object] = {"evidence": evidence, "verdict": verdict, "told": TOLD}
+    shown["limits"] = {"sure": SURE, "doubtful": DOUBTFUL}
     if findings is not None:
         shown["bars"] = _inline(draw_evidence(findings, verdict.suspects, evidence.classes))
     if evidence.remedies:
