@@ -20,7 +20,7 @@ from backdoor.pictures.picture_set import PictureSet, read_chunks
 from backdoor.statistics import CHEAP, MANY_CLASSES, STATISTICS, common_step
 from backdoor.study import STUDY
 
-SURE, DOUBTFUL = 4.0, 3.0  # points; docs/verdict.md says how they were chosen
+SURE, DOUBTFUL = 4.1, 3.0  # points; docs/verdict.md says how they were chosen
 OPEN = (1.5, 6.0)  # points between which controls are asked
 LEAST, MOST = 1.0, 2.0  # -log10 of a chance that counts for nothing; points of one statistic
 USUAL = 10  # classes, of which one is the highest: among more, chance has more to choose from
@@ -196,20 +196,23 @@ def outlying(values: Values, others: Labels) -> Values:
 def outlying_beyond(values: Values, usual: Values) -> Values:
     """Return how far each of K values stands out above what the others and `usual` suggest, (K,).
 
-    By the prediction interval of a line through the others' values against what is usual, which
-    rises or is level: what is usual counts as much as it explains.
+    By the prediction interval of a line through the others' values against what is usual there;
+    where no rising line explains more than it costs (adjusted R squared), as `outlying`.
     """
-    found = np.empty(len(values))
+    found = outlying(values, np.arange(len(values)))
     for row, (value, at) in enumerate(zip(values, usual, strict=True)):
-        x, y = np.delete(usual, row) - np.delete(usual, row).mean(), np.delete(values, row)
-        square = max(float(x @ x), TINY)
-        slope = max(float(x @ y) / square, 0)
-        ahead = at - np.delete(usual, row).mean()
-        rest = y - y.mean() - slope * x
-        variance = rest @ rest / (len(rest) - 2)
-        spread = np.sqrt(variance * (1 + 1 / len(rest) + (slope > 0) * ahead**2 / square))
-        high = (value - y.mean() - slope * ahead) / max(spread, TINY)
-        found[row] = -scipy.stats.t.logsf(high, len(rest) - 2) / np.log(10)
+        x, y = np.delete(usual, row), np.delete(values, row)
+        if x.max() == x.min():
+            continue
+        line = scipy.stats.linregress(x, y)
+        freedom = len(x) - 2
+        rest = y - line.intercept - line.slope * x
+        variance = rest @ rest / freedom
+        if line.slope > 0 and variance < y.var(ddof=1):
+            off = (at - x.mean()) ** 2 / (len(x) * x.var())
+            spread = np.sqrt(variance * (1 + 1 / len(x) + off))
+            high = (value - line.intercept - line.slope * at) / max(spread, TINY)
+            found[row] = -scipy.stats.t.logsf(high, freedom) / np.log(10)
     return found
 
 
