@@ -49,9 +49,8 @@ report: setup  ## tables and figures of the newest sweep
 benchmark: setup  ## the walk against the lab loop and one plain pass
 	$(BIN)/python -m experiments.benchmark $(ARGS)
 
-ui: setup  ## compare the runs in MLflow's pages on http://127.0.0.1:5000
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui \
-	  --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --host 127.0.0.1 --workers 1 $(ARGS)
+ui: setup  ## the runs of the newest sweep in MLflow's pages, whose address is said
+	$(BIN)/python -m experiments.ui $(ARGS)
 
 clean-cache:  ## remove kept activations and walks
 	@du -sh .cache 2>/dev/null || true

@@ -14,10 +14,10 @@ import scipy.stats
 
 from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
 from backdoor.attacks.reach import Labels, Values
+from backdoor.attacks.statistics import CHEAP, MANY_CLASSES, STATISTICS, common_step
 from backdoor.evaluation import accuracy
 from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.picture_set import PictureSet, read_chunks
-from backdoor.statistics import CHEAP, MANY_CLASSES, STATISTICS, common_step
 from backdoor.study import STUDY
 
 SURE, DOUBTFUL = 4.1, 3.0  # points; docs/verdict.md says how they were chosen

@@ -60,7 +60,7 @@ WITHOUT_KERAS = (
     "experiments.launch.job",
     "experiments.launch.sweep",
 )
-DOORS = ("run", "check", "report", "prepare", "benchmark")
+DOORS = ("run", "check", "report", "ui", "prepare", "benchmark")
 
 
 def floor(module):

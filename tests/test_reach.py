@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from conftest import bed_of
 
-from backdoor import statistics
-from backdoor.attacks import reach
+from backdoor.attacks import reach, statistics
 from backdoor.attacks.reach import (
     SHRINK,
     Sample,

@@ -5,8 +5,11 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import h5py
@@ -590,6 +593,93 @@ def test_the_last_line_of_a_sweep_is_a_command_that_works(folder, sweep, tmp_pat
     done = subprocess.run(typed, cwd=folder, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Table 1" in done.stdout
+
+
+def test_the_parent_run_has_figures_and_a_note_of_its_own(client, store, runs, sweep):
+    parent = client.get_run(newest_sweep(client, store))
+    figures = parent.data.metrics
+    assert (figures["runs_complete"], figures["runs_failed"]) == (4, 2)
+    for order in ("asc", "desc"):
+        ours = [runs[f"{order}-{points}"].data.metrics for points in (2, 30)]
+        best = max(ours, key=lambda metrics: metrics["goodnet_der"])
+        for name in ("goodnet_accuracy", "goodnet_attack_success_rate", "channels_removed"):
+            assert figures[f"best of {order}/{name}"] == best[name]
+    note = parent.data.tags["mlflow.note.content"]
+    assert runs["asc-2"].info.run_id in note
+    assert "up-2" in note
+
+
+def test_each_run_says_in_words_what_it_found(runs):
+    run = runs["asc-30"]
+    note, metrics = run.data.tags["mlflow.note.content"], run.data.metrics
+    removed, of = int(metrics["channels_removed"]), int(metrics["channels_total"])
+    assert f"without {removed} of {of} channels" in note
+    assert f"G is right on {metrics['goodnet_accuracy']:.1%}".replace("%", " %") in note
+    assert f"{metrics['detection_rate']:.1%} are detected".replace("%", " %") in note
+
+
+def test_the_pages_are_opened_at_the_table_of_the_sweep(client, store, sweep):
+    parent = client.get_run(newest_sweep(client, store))
+    experiment, name = parent.info.experiment_id, parent.info.run_id
+    place = f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    assert f"http://127.0.0.1:5000{place}&viewStateShareKey={name}" in sweep.stdout
+    tags = client.get_experiment(experiment).tags
+    view = json.loads(tags[f"mlflow.sharedViewState.{name}"])
+    assert view["selectedColumns"][:3] == [
+        "params.`order`",
+        "params.`threshold`",
+        "metrics.`goodnet_accuracy`",
+    ]
+    shown = client.search_runs([experiment], view["searchFilter"])
+    assert len(shown) == 6
+
+
+def test_the_pages_are_served_and_their_address_said(folder, sweep):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with subprocess.Popen(
+        [sys.executable, "-m", "experiments.ui", f"port={port}"],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as served:
+        said = served.stdout.readline().strip()
+        try:
+            assert re.search(rf"http://127.0.0.1:{port}/#/experiments/1/runs\?.*=\w{{32}}$", said)
+            assert "<title>MLflow</title>" in answer_of(f"http://127.0.0.1:{port}/")
+        finally:
+            os.killpg(served.pid, signal.SIGTERM)
+
+
+def answer_of(address):
+    """Return what a server answers that is coming up."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(address) as answer:
+                return answer.read().decode()
+        except OSError:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("port=0", "port: expected 1 to 65535, got 0"),
+        ("tracking.folder=nowhere", "tracking: expected tracked runs in "),
+        ("sweep=abc", "sweep=abc: expected one with runs in "),
+    ],
+)
+def test_pages_that_cannot_be_shown_are_one_sentence(folder, sweep, typed, said):
+    done = command(folder, "experiments.ui", typed)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {said}")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_swapped_clean_and_poisoned_files_are_recognised(workplace, capsys, monkeypatch, data):

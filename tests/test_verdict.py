@@ -10,9 +10,9 @@ from conftest import bed_of
 
 from backdoor import verdict
 from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
+from backdoor.attacks.statistics import standard
 from backdoor.networks.architectures import build_small_cnn
 from backdoor.networks.cut import cut_network
-from backdoor.statistics import standard
 from backdoor.verdict import (
     DOUBTFUL,
     FEWEST,

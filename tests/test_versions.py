@@ -12,8 +12,8 @@ import numpy as np
 from conftest import file_with
 from test_scores import evidence_of
 
-from backdoor import statistics, verdict
-from backdoor.attacks import controls, inversion, reach, stimuli, suspicion
+from backdoor import verdict
+from backdoor.attacks import controls, inversion, reach, statistics, stimuli, suspicion
 from backdoor.attacks.made import make
 from backdoor.evaluation import (
     evaluate_clean,

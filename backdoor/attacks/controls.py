@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor.attacks.recipe import SMALLEST, Training
+from backdoor.attacks.statistics import STATISTICS, standard
 from backdoor.attacks.training import answers, train
 from backdoor.errors import UserError
 from backdoor.evaluation import accuracy
 from backdoor.networks.cut import CutNetwork, cut_network
 from backdoor.pictures.picture_set import PictureSet, evenly, read_stored
 from backdoor.pictures.scale import Scale, as_bytes
-from backdoor.statistics import STATISTICS, standard
 
 CONTROLS = 2
 FEWEST_OF_A_CLASS, MOST = 20, 2048  # pictures to train on

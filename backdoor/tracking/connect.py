@@ -17,6 +17,7 @@ from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from backdoor.errors import UserError
+from backdoor.tracking.moved import ARTIFACTS, follow
 from backdoor.tracking.store import Store, without_password
 
 SECONDS_TO_ANSWER = 10
@@ -69,8 +70,9 @@ def _open_database(store: Store, database: Path) -> mlflow.MlflowClient:
         with FileLock(f"{database}.lock"):
             client = mlflow.MlflowClient()
             if client.get_experiment_by_name(store.experiment) is None:
-                artifacts = database.parent / "artifacts"
+                artifacts = database.parent / ARTIFACTS
                 client.create_experiment(store.experiment, artifacts.as_uri())
+            follow(database, store.experiment)
         mlflow.set_experiment(store.experiment)
     except (mlflow.MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise ConnectionError(

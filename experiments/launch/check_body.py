@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from backdoor.answers import UNDECIDED
 from backdoor.attacks.controls import usual_values
 from backdoor.attacks.reach import Values
+from backdoor.attacks.statistics import STATISTICS
 from backdoor.cache import Cache
 from backdoor.errors import UnfitError, UserError
 from backdoor.networks.goodnet import saved_and_loaded
@@ -19,7 +20,6 @@ from backdoor.progress import Stopwatch
 from backdoor.pruning.kept import Kept
 from backdoor.remedies import Remedy, remedies
 from backdoor.reporting.check_page import Evidence, as_page
-from backdoor.statistics import STATISTICS
 from backdoor.tracking.check_record import log_attack, log_network, log_networks, log_verdict
 from backdoor.verdict import Usual, Verdict, judge
 from backdoor.versions import VERDICT

@@ -18,8 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from backdoor.cache import Cache
 from backdoor.device import start_tensorflow
 from backdoor.errors import UserError
+from backdoor.reporting.sentences import NOTES
 from backdoor.reporting.terminal import LINES
 from backdoor.tracking.connect import connect
+from backdoor.tracking.pages import NOTE
 from backdoor.tracking.record import DEVICE, RESULT, log_seconds
 from backdoor.tracking.resume import result_key, settings_key
 from backdoor.tracking.runs import complete_run, mark_dead, tracked_run
@@ -94,6 +96,7 @@ def _run(
             said = f"{settings.name} complete already: {earlier} (force=true runs it again)"
             return client.get_run(earlier), said
         run = client.get_run(_tracked(settings, params, position, cache, work))
+        client.set_tag(run.info.run_id, NOTE, NOTES[work.kind](client, run))
         return run, LINES[work.kind](client, run)
 
 

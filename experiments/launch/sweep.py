@@ -16,11 +16,13 @@ from mlflow.entities import Run
 from omegaconf import DictConfig
 
 from backdoor.cache import Cache
+from backdoor.reporting.sentences import sweep_note
 from backdoor.reporting.terminal import TABLES
 from backdoor.tracking.check_record import code_of
 from backdoor.tracking.connect import connect, read_only
 from backdoor.tracking.liveness import alive
-from backdoor.tracking.record import LOG, in_sweep, is_complete
+from backdoor.tracking.pages import summarise, table_of
+from backdoor.tracking.record import LOG, is_complete
 from backdoor.tracking.runs import DIED, INTERRUPTED, complete_results, mark_dead
 from backdoor.tracking.store import Store, without_password
 from backdoor.tracking.sweeps import (
@@ -39,6 +41,7 @@ from experiments.launch.work import CHECK, RUN, Work
 
 log = logging.getLogger(__name__)
 
+LOCAL_PAGES = "http://127.0.0.1:5000"
 DEFAULT_STORE = {
     "tracking.uri": os.environ.get("MLFLOW_TRACKING_URI"),  # now: MLflow will change it
     "tracking.folder": "mlruns",
@@ -91,8 +94,10 @@ class OpenSweep:
         parent, runs = finish_sweep(self.store, self.id, killed=interrupted)
         if not runs:
             return code
-        print(f"\n{TABLES[self.work.kind](client, parent, runs)}\n")
-        self._print_what_next(runs)
+        table = TABLES[self.work.kind](client, parent, runs)
+        print(f"\n{table}\n")
+        summarise(client, parent, runs, sweep_note(table, self.work.kind_of_many))
+        self._print_what_next(parent, runs)
         incomplete = self.runs - len(complete_positions(self.id, runs))
         if self.work is CHECK and not (code or incomplete or worker_died):
             return code_of(runs)
@@ -108,14 +113,13 @@ class OpenSweep:
             print("error: a worker died; what it had not finished was run again", file=sys.stderr)
         return 1
 
-    def _print_what_next(self, runs: Sequence[Run]) -> None:
+    def _print_what_next(self, parent: Run, runs: Sequence[Run]) -> None:
         for run in runs:
             if not is_complete(run):
                 print(f"log of {run.info.run_name}: {run.data.tags.get(LOG) or 'none'}")
-        show = f"tags.`{in_sweep(self.id)}` LIKE '%'"
+        print(f"compare: {_ui(self.store, parent)}")
         if self.work is not RUN:
             return
-        print(f"compare: {_ui(self.store)}, tick Expand rows, filter by   {show}")
         report = f"{command_line('report')} sweep={self.id}{_where(self.store)}"
         print(f"tables and figures: {report}")
 
@@ -174,10 +178,13 @@ def _complete_already(plan: Plan, config: DictConfig, store: Store, work: Work) 
     return complete or [None] * len(plan.jobs)
 
 
-def _ui(store: Store) -> str:
-    if store.uri is None and not _where(store) and Path("Makefile").is_file():
-        return "make ui"
-    return f"mlflow ui --backend-store-uri {store.shown}" if store.database else store.shown
+def _ui(store: Store, parent: Run) -> str:
+    """Return where the table of the runs is to be seen, and what has to be typed before that."""
+    if store.database is None and store.address.startswith("http"):
+        return f"{store.shown.rstrip('/')}{table_of(parent)}"
+    ours = store.uri is None and not _where(store) and Path("Makefile").is_file()
+    command = "make ui" if ours else f"{command_line('ui')}{_where(store)}"
+    return f"{command}, then {LOCAL_PAGES}{table_of(parent)}"
 
 
 def _where(store: Store) -> str:

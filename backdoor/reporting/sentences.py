@@ -1,0 +1,64 @@
+"""What a run has found, in sentences."""
+
+from collections.abc import Callable, Sequence
+
+import mlflow
+from mlflow.entities import Run
+
+from backdoor.pruning.orders import labelled
+from backdoor.reporting.row import Row, percent, percent_interval, row_of
+from backdoor.tracking.check_record import PAGE, VERDICT
+from backdoor.tracking.kinds import CHECK, CHECKS, RUN, SWEEP
+from backdoor.tracking.record import ACCURACY, ATTACK, FALSE_ALARMS, Record
+
+Note = Callable[[mlflow.MlflowClient, Run], str]
+
+
+def run_note(client: mlflow.MlflowClient, run: Run) -> str:
+    """Return what one setting comes to: what was removed, what G is worth, what the attack is."""
+    return " ".join(told(row_of(Record(client, run))))
+
+
+def told(row: Row) -> Sequence[str]:
+    """Return a row of a table in two or three sentences."""
+    accuracy, alarms = percent(row.accuracy, 1), percent(row.false_alarm_rate, 1)
+    sentences = [
+        f"B' is the network without {row.removed} of {row.channels} channels, removed in the order "
+        f"{labelled(row.order)} until {row.threshold:g} points were given up.",
+        f"G is right on {accuracy} % of {row.clean} clean pictures "
+        f"({_interval(row, ACCURACY)}) and raises false alarms on {alarms} % "
+        f"({_interval(row, FALSE_ALARMS)}).",
+    ]
+    if row.attack_success_rate is not None:
+        sentences.append(
+            f"Of {row.poisoned} pictures with the trigger {percent(row.attack_success_rate, 1)} % "
+            f"({_interval(row, ATTACK)}) still get the attacker's class; "
+            f"{percent(row.detection_rate, 1)} % are detected."
+        )
+    return sentences
+
+
+def check_note(client: mlflow.MlflowClient, run: Run) -> str:
+    """Return the verdict, and where its evidence is."""
+    return f"{run.data.tags[VERDICT]}\n\nThe evidence is the artifact {PAGE}."
+
+
+def sweep_note(table: str, kind: str) -> str:
+    """Return what a parent run says of its runs: the table that the terminal shows, what is next.
+
+    Args:
+        kind: Of the parent run.
+    """
+    return f"```\n{table}\n```\n\n{NEXT[kind]}"
+
+
+def _interval(row: Row, name: str) -> str:
+    return f"95 % interval {percent_interval(row.metrics, name)}"
+
+
+NOTES: dict[str, Note] = {RUN: run_note, CHECK: check_note}
+NEXT = {
+    SWEEP: "The report (python -m experiments.report) adds tables with intervals and figures to "
+    "the artifacts.",
+    CHECKS: "Each run's artifact check.html has the evidence.",
+}
