@@ -25,6 +25,7 @@ from backdoor.tracking.record import (
 )
 from backdoor.tracking.sweeps import axes_of
 
+LEAST_WIDTH, LETTER = 40, 8  # pixels
 NOTE = "mlflow.note.content"  # shown as the description of a run
 # A tag of an experiment that MLflow's button "Share" writes: what the table of runs is to show.
 VIEW = "mlflow.sharedViewState."
@@ -53,13 +54,19 @@ def share_table(client: mlflow.MlflowClient, sweep: Run) -> None:
     ]
     view = {
         "searchFilter": f"tags.`{in_sweep(sweep.info.run_id)}` LIKE '%'",
-        "orderByKey": "attributes.start_time",
+        "orderByKey": columns[0],  # by start they would be hidden under their parent
         "orderByAsc": True,
         "selectedColumns": columns,
         "columnOrder": columns,
+        "columnWidths": {column: _width(column) for column in columns},
         "hideEmptyCharts": True,
     }
     client.set_experiment_tag(sweep.info.experiment_id, VIEW + sweep.info.run_id, json.dumps(view))
+
+
+def _width(column: str) -> int:
+    """Return pixels in which the column's name is legible."""
+    return LEAST_WIDTH + LETTER * len(column.partition("`")[2])
 
 
 def table_of(sweep: Run) -> str:
