@@ -245,7 +245,7 @@ def decide(findings: Findings, named: Callable[[int], str] = str) -> Verdict:
         return Verdict(UNDECIDED, why, (), findings)
     if findings.step is not None:
         return Verdict(BACKDOORED, f" {_all_moved(findings.step)}", (), findings)
-    how_sure = f"score {scores[0]:.1f}; {shares(scores[0], findings.calibrated)}"
+    how_sure = f"score {scores[0]:.1f}; {shares(scores[0])}"
     if scores[0] < DOUBTFUL:
         why = f": no class stands out, class {named(classes[0])} most ({how_sure})"
         return Verdict(CLEAN, why, (), findings)
@@ -261,11 +261,10 @@ def decide(findings: Findings, named: Callable[[int], str] = str) -> Verdict:
     return Verdict(BACKDOORED, why, suspects, findings)
 
 
-def shares(score: float, calibrated: bool) -> str:
+def shares(score: float) -> str:
     """Say how many networks of the study score as high, of the clean and of the backdoored ones."""
-    study = STUDY[calibrated]
-    high = {name: sum(one >= score for one in scores) for name, scores in study.items()}
-    told = " and ".join(f"{high[name]} of {len(scores)} {name}" for name, scores in study.items())
+    high = {name: sum(one >= score for one in scores) for name, scores in STUDY.items()}
+    told = " and ".join(f"{high[name]} of {len(scores)} {name}" for name, scores in STUDY.items())
     return f"{told} networks of the study score as high"
 
 

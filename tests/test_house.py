@@ -26,6 +26,7 @@ ROOMS = [
         "backdoor.samples",
         "backdoor.verdict",
         "backdoor.remedies",
+        "backdoor.screening",
     ),
     ("backdoor.attacks",),
     ("backdoor.pruning",),
@@ -60,7 +61,7 @@ WITHOUT_KERAS = (
     "experiments.launch.job",
     "experiments.launch.sweep",
 )
-DOORS = ("run", "check", "report", "ui", "prepare", "benchmark")
+DOORS = ("run", "check", "report", "screen", "ui", "prepare", "benchmark")
 
 
 def floor(module):

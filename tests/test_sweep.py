@@ -655,6 +655,59 @@ def test_the_pages_are_served_and_their_address_said(folder, sweep):
             os.killpg(served.pid, signal.SIGTERM)
 
 
+@pytest.mark.parametrize(
+    ("pictures", "metric", "more", "code"),
+    [
+        ("cl/test", "false_alarm_rate", [], 0),
+        ("bd/bd_test", "detection_rate", ["false_alarm_rate=0.05"], 3),
+    ],
+)
+def test_screening_says_of_the_test_sets_what_was_tracked(
+    folder, sweep, runs, data, pictures, metric, more, code
+):
+    run = runs["asc-30"]
+    done = command(
+        folder,
+        "experiments.screen",
+        f"goodnet=runs:/{run.info.run_id}/goodnet",
+        f"pictures={data}/data/{pictures}.h5",
+        f"folder=screened/{metric}",
+        *more,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    lines = (folder / "screened" / metric / "screen.csv").read_text().splitlines()
+    assert lines[0] == "picture,badnet,pruned,backdoored"
+    flagged = sum(line.endswith(",yes") for line in lines[1:])
+    assert flagged / (len(lines) - 1) == pytest.approx(run.data.metrics[metric])
+    assert done.stdout.startswith(f"{flagged} of {len(lines) - 1} pictures are flagged")
+    sheet = matplotlib.image.imread(folder / "screened" / metric / "flagged.png")
+    assert sheet.std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["goodnet=no.keras", "pictures=."], "goodnet: expected runs:/ID/goodnet or a .keras file"),
+        (["goodnet=runs:/x/goodnet", "pictures=no"], "pictures: expected a folder or file"),
+        (["goodnet=runs:/x/goodnet", "pictures=."], "goodnet: expected an artifact runs:/x/"),
+        (["pictures=."], "goodnet: expected a value, got none"),
+        (
+            ["goodnet=runs:/x/goodnet", "pictures=.", "false_alarm_rate=2"],
+            "false_alarm_rate: expected a share, 0 to 1, got 2",
+        ),
+        (
+            ["goodnet=runs:/x/goodnet", "pictures=.", "preprocess=odd"],
+            "preprocess: expected one of stored, ",
+        ),
+    ],
+)
+def test_a_screening_that_cannot_be_is_one_sentence(folder, sweep, typed, said):
+    done = command(folder, "experiments.screen", *typed)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: {said}")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def answer_of(address):
     """Return what a server answers that is coming up."""
     end = time.monotonic() + 60

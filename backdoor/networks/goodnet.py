@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.picture_set import PictureSet, read_pictures
 
+PRUNING = "pruning"  # name of the layer that takes channels out
 CHECKED = 64  # pictures of each set on which a saved GoodNet is tried
 
 
@@ -32,7 +33,7 @@ def pruning_layer(network: CutNetwork, removed: Sequence[int]) -> keras.layers.L
     """Return the layer that multiplies the removed channels by 0."""
     keep = np.ones(network.channels)
     keep[list(removed)] = 0
-    return keras.layers.Rescaling(keep.tolist(), name="pruning")
+    return keras.layers.Rescaling(keep.tolist(), name=PRUNING)
 
 
 def saved_and_loaded(

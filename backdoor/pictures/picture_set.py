@@ -37,6 +37,7 @@ class PictureSet:
         names: Of the classes, where they have any.
         part: Which part of the file it is; empty for the whole.
         triggers: Which of several triggers each picture has, shape (n,), where the file keeps it.
+        files: Of each picture, where it has one of its own.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class PictureSet:
     names: Sequence[str] | None = None
     part: str = ""
     triggers: NDArray[np.int64] | None = None
+    files: Sequence[Path] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,6 +80,7 @@ class PictureSet:
             open_rows=open_rows,
             part=part,
             triggers=triggers,
+            files=None if self.files is None else [self.files[row] for row in rows],
         )
 
 

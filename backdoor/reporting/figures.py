@@ -41,15 +41,21 @@ class Panel:
     detection_rate: Sequence[float] | None = None
 
 
-def draw_samples(samples: Samples, classes: int, names: Sequence[str] | None = None) -> Figure:
+def draw_samples(
+    samples: Samples,
+    classes: int,
+    names: Sequence[str] | None = None,
+    kinds: tuple[str, str] = ("clean", "with trigger"),
+) -> Figure:
     """Draw clean pictures above poisoned ones, each with what B, B' and G say of it.
 
     Args:
         names: Of the classes, where they have any.
+        kinds: What the two rows are called.
     """
-    rows = {"clean": np.flatnonzero(~samples.poisoned)}
+    rows = {kinds[0]: np.flatnonzero(~samples.poisoned)}
     if samples.poisoned.any():
-        rows["with trigger"] = np.flatnonzero(samples.poisoned)
+        rows[kinds[1]] = np.flatnonzero(samples.poisoned)
     columns = max(len(indices) for indices in rows.values())
     height, width = samples.pictures.shape[1] / samples.pictures.shape[2], 1.0
     figure = Figure(figsize=(1.6 * columns + 0.5, 1.6 * (height + CAPTION) * len(rows)))

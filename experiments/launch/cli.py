@@ -22,7 +22,7 @@ SPEAKING = (
     TimeoutError,
     RuntimeError,
 )  # their messages stand for themselves
-KILLED_BY_SIGINT = 130
+KILLED_BY_SIGINT, ALARM = 130, 3
 CONF = Path(__file__).parents[2] / "conf"
 FULL_ERROR, TRACEBACKS = "HYDRA_FULL_ERROR", "BACKDOOR_TRACEBACKS"
 GROUPS = {"dataset", "attack", "network", "badnet", "tracking"}

@@ -31,7 +31,7 @@ LONGEST = 1e8  # seconds, three years
 BRANCHES = {"int", "literal['all_to_all']", *TRIGGERS}  # of unions: places of mistakes, no keys
 POISONED = (POISONED_VALID, POISONED_TEST)
 
-Kind = TypeVar("Kind", bound="Settings")
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)

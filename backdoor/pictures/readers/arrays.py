@@ -37,8 +37,11 @@ def open_npz(path: Path, wanted: Wanted) -> PictureSet:
     with _opened(path) as arrays:
         names = [name.removesuffix(".npy") for name in arrays.namelist()]
         data = _named(names, wanted.data, DATA_NAMES, "pictures", path)
+        pictures = _array(arrays, data, path)
+        if not wanted.labelled:
+            return _described(path, pictures, _none_of(pictures), None, data, "", wanted)
         label = _named(names, wanted.label, LABEL_NAMES, "labels", path)
-        pictures, labels = _array(arrays, data, path), _array(arrays, label, path)
+        labels = _array(arrays, label, path)
         true = _array(arrays, "true_label", path) if "true_label" in names else None
     return _described(path, pictures, labels, true, data, label, wanted)
 
@@ -49,6 +52,9 @@ def open_npy(path: Path, wanted: Wanted) -> PictureSet:
     Raises:
         UserError: It is no such array, or there are no labels.
     """
+    if not wanted.labelled:
+        pictures = _mapped(path)
+        return _described(path, pictures, _none_of(pictures), None, path.name, "", wanted)
     beside = labels_beside(path)
     if beside is None:
         candidates = ", ".join(candidate.name for candidate in _candidates(path))
@@ -57,6 +63,10 @@ def open_npy(path: Path, wanted: Wanted) -> PictureSet:
         )
     pictures, labels = _mapped(path), _mapped(beside)
     return _described(path, pictures, labels, None, path.name, beside.name, wanted)
+
+
+def _none_of(pictures: NDArray[Any]) -> NDArray[np.int64]:
+    return np.zeros(len(pictures) if pictures.ndim else 0, np.int64)
 
 
 def labels_beside(path: Path) -> Path | None:

@@ -39,6 +39,8 @@ def open_folder(path: Path, wanted: Wanted) -> PictureSet:
     Raises:
         UserError: It holds something else, links, or files that are no pictures.
     """
+    if not wanted.labelled:
+        return _unlabelled(path, wanted)
     folders = [entry for entry in sorted(path.iterdir()) if _is_own(entry, path) and entry.is_dir()]
     by_class = {folder.name: _pictures_in(folder) for folder in folders}
     by_class = {name: files for name, files in by_class.items() if files}
@@ -65,6 +67,15 @@ def open_folder(path: Path, wanted: Wanted) -> PictureSet:
     written = [name for name, files in by_class.items() for _ in files]
     labels, names = of_names(written, path, class_names(path))
     return _described(path, files, labels, names, wanted)
+
+
+def _unlabelled(path: Path, wanted: Wanted) -> PictureSet:
+    """Describe all pictures in a folder and in the folders in it, whatever these are called."""
+    inside = [entry for entry in sorted(path.iterdir()) if _is_own(entry, path) and entry.is_dir()]
+    files = [file for folder in (path, *inside) for file in _pictures_in(folder)]
+    if not files:
+        raise UserError(f"{path}: expected PNG, JPEG or PPM files in it, found none")
+    return _described(path, files, np.zeros(len(files), np.int64), None, wanted)
 
 
 def open_csv(path: Path, wanted: Wanted) -> PictureSet:
@@ -126,7 +137,7 @@ def _described(
             "" if len(sizes) == 1 else f", others differ: {len(sizes)} sizes",
         )
     open_rows = functools.partial(_open_rows, list(files), shape)
-    return PictureSet(path, labels, None, shape, wanted.scale, open_rows, names)
+    return PictureSet(path, labels, None, shape, wanted.scale, open_rows, names, files=files)
 
 
 @contextmanager

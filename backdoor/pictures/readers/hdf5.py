@@ -40,9 +40,11 @@ def open_hdf5(path: Path, wanted: Wanted) -> PictureSet:
         if data.dtype.kind not in "buif":
             raise UserError(f"{path}: expected numbers in '{data_name}', got {data.dtype}")
         shape, axes = check_layout(data.shape, data.dtype.itemsize, path, data_name)
-        labels, names = _labels(file, path, label_name, len(data))
+        labels, names = np.zeros(len(data), np.int64), None
+        if wanted.labelled:
+            labels, names = _labels(file, path, label_name, len(data))
         true_labels, triggers = (
-            _labels(file, path, name, len(data))[0] if name in file else None
+            _labels(file, path, name, len(data))[0] if wanted.labelled and name in file else None
             for name in (TRUE_LABEL, TRIGGER)
         )
     open_rows = functools.partial(_open_rows, path, data_name, axes)

@@ -14,12 +14,14 @@ class Wanted:
         shape: Height, width, channels that the network takes, to which pictures in files of their
             own are resized; None, or None in it, is the first picture's.
         data, label: Names of pictures and labels in the file; None looks for the usual ones.
+        labelled: False takes pictures whose classes nobody knows; all labels are 0 then.
     """
 
     scale: Scale
     shape: tuple[int | None, ...] | None = None
     data: str | None = None
     label: str | None = None
+    labelled: bool = True
 
     @staticmethod
     def divided(divide_by: float) -> "Wanted":

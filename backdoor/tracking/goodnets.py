@@ -1,0 +1,75 @@
+"""A GoodNet among what was tracked, and what its run knows of it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from backdoor.errors import UserError
+from backdoor.pictures.scale import STORED
+from backdoor.tracking.connect import connect
+from backdoor.tracking.record import FALSE_ALARMS, MODEL, NAMES_FILE, SCALED
+from backdoor.tracking.store import Store
+
+RUNS = "runs:/"
+GOODNET_FILE = "goodnet-"  # before the name of a check's remedy
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a GoodNet.
+
+    Attributes:
+        scale: Name of the network's scale.
+        false_alarm_rate: Share of clean pictures that it flags; None where it is not known.
+        names: Of the classes, where they have any.
+    """
+
+    scale: str = STORED
+    false_alarm_rate: float | None = None
+    names: Sequence[str] | None = None
+
+
+def fetch_goodnet(store: Store, address: str, folder: Path) -> tuple[Path, Known]:
+    """Copy a GoodNet to a folder; return its file and what its run knows of it.
+
+    Args:
+        address: runs:/ID/goodnet of a run, or runs:/ID/FILE of a check.
+
+    Raises:
+        UserError: There is no such run or artifact.
+    """
+    run_id, _, name = address.removeprefix(RUNS).partition("/")
+    if store.database is not None and not store.database.exists():
+        raise UserError(f"goodnet: expected tracked runs in {store.shown}, found none")
+    client = connect(store)
+    try:
+        run = client.get_run(run_id)
+        there = {file.path for file in client.list_artifacts(run_id)}
+        if name == MODEL and run.outputs and run.outputs.model_outputs:
+            model = f"models:/{run.outputs.model_outputs[0].model_id}"
+            path = Path(mlflow.artifacts.download_artifacts(model, dst_path=str(folder)))
+        else:
+            path = Path(client.download_artifacts(run_id, name or MODEL, str(folder)))
+        names = None
+        if NAMES_FILE in there:
+            file = Path(client.download_artifacts(run_id, NAMES_FILE, str(folder)))
+            names = json.loads(file.read_text())
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"goodnet: expected an artifact {address} in {store.shown}, got {error}"
+        ) from error
+    file = path if path.is_file() else next(path.rglob("*.keras"))
+    return file, Known(run.data.tags.get(SCALED, STORED), _false_alarms(run, name), names)
+
+
+def _false_alarms(run: Run, name: str) -> float | None:
+    """Return the rate that was measured: of a run's GoodNet, or of a check's by its remedy."""
+    remedy = name.removeprefix(GOODNET_FILE).removesuffix(".keras")
+    metric = FALSE_ALARMS if remedy == MODEL else f"{remedy}/{FALSE_ALARMS}"
+    rate: float | None = run.data.metrics.get(metric)
+    return rate

@@ -1,0 +1,121 @@
+"""A screening: unlabelled pictures read, what a GoodNet says of them written down and counted."""
+
+import csv
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from backdoor.errors import UserError
+from backdoor.evaluation import Labels
+from backdoor.networks.model_files import load_badnet
+from backdoor.pictures.picture_set import PictureSet, evenly, read_stored
+from backdoor.pictures.readers import open_pictures
+from backdoor.pictures.readers.wanted import Wanted
+from backdoor.pictures.scale import STORED, Scale, as_bytes, divided_by, scale_named
+from backdoor.reporting.figures import draw_samples
+from backdoor.samples import UNKNOWN, Samples
+from backdoor.screening import Alarm, screen, taken_apart
+from backdoor.tracking.goodnets import Known, fetch_goodnet
+from experiments.launch.screen_settings import RUNS, ScreenSettings
+
+TABLE, SHEET = "screen.csv", "flagged.png"
+SHOWN = 8  # flagged pictures on the sheet
+LOOKED_AT = 64  # pictures whose range is looked at
+DIVIDED = "divide_by="
+
+
+def run_screening(settings: ScreenSettings) -> bool:
+    """Screen pictures, write the table and the sheet, print counts; return whether it is an alarm.
+
+    Raises:
+        UserError: There is no such GoodNet, or there are no such pictures.
+    """
+    goodnet, known = _opened(settings)
+    network = taken_apart(goodnet)
+    pictures = _pictures(settings, known, network.input_shape[1:])
+    answers = zip(*screen(network, pictures), strict=True)
+    badnet, pruned = (np.concatenate(labels) for labels in answers)
+    folder = Path(settings.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    classes = int(goodnet.output_shape[-1]) - 1
+    names = [*(known.names or map(str, range(classes)))]
+    _write_table(folder / TABLE, pictures, badnet, pruned, names)
+    flagged = np.flatnonzero(badnet != pruned)
+    if len(flagged):
+        _draw_sheet(folder / SHEET, pictures, badnet, pruned, flagged, names)
+    given = settings.false_alarm_rate
+    alarm = Alarm(len(flagged), len(pictures), known.false_alarm_rate if given is None else given)
+    print(alarm.sentence)
+    print(f"written: {folder / TABLE}{f', {folder / SHEET}' if len(flagged) else ''}")
+    return alarm.raised
+
+
+def _opened(settings: ScreenSettings) -> tuple[keras.Model, Known]:
+    """Return the GoodNet and what is known of it; its file is opened as a stranger's."""
+    if not settings.goodnet.startswith(RUNS):
+        return load_badnet(settings.goodnet), Known()
+    with tempfile.TemporaryDirectory() as folder:
+        file, known = fetch_goodnet(settings.tracking, settings.goodnet, Path(folder))
+        return load_badnet(file), known
+
+
+def _pictures(settings: ScreenSettings, known: Known, shape: tuple[int, ...]) -> PictureSet:
+    wanted = Wanted(divided_by(1), shape, settings.keys.data, labelled=False)
+    pictures = open_pictures(settings.pictures, wanted=wanted)
+    if pictures.shape != shape:
+        raise UserError(
+            f"pictures: expected {_size(shape)}, as the GoodNet takes them, found "
+            f"{_size(pictures.shape)} in {pictures.path}"
+        )
+    if not len(pictures):
+        raise UserError(f"pictures: expected at least one, found none in {pictures.path}")
+    return pictures.scaled(_scale(settings.preprocess or known.scale, pictures))
+
+
+def _scale(name: str, pictures: PictureSet) -> Scale:
+    """Return the scale of that name, as settings or runs call it, for pictures as these are."""
+    if name.startswith(DIVIDED):
+        return divided_by(float(name.removeprefix(DIVIDED)))
+    if name == STORED:
+        return pictures.scale
+    return scale_named(name.split()[0], read_stored(pictures, evenly(pictures, LOOKED_AT)))
+
+
+def _write_table(
+    path: Path, pictures: PictureSet, badnet: Labels, pruned: Labels, names: Sequence[str]
+) -> None:
+    """Write a line a picture: its file or number, what B and B' say, whether that differs."""
+    files = pictures.files or range(len(pictures))
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["picture", "badnet", "pruned", "backdoored"])
+        for picture, b, p in zip(files, badnet, pruned, strict=True):
+            rows.writerow([picture, names[b], names[p], "yes" if b != p else "no"])
+
+
+def _draw_sheet(
+    path: Path,
+    pictures: PictureSet,
+    badnet: Labels,
+    pruned: Labels,
+    flagged: Labels,
+    names: Sequence[str],
+) -> None:
+    """Draw some of the flagged pictures, spread over them, with what B, B' and G say."""
+    rows = flagged[np.unique(np.linspace(0, len(flagged) - 1, SHOWN).astype(int))]
+    shown = Samples(
+        as_bytes(read_stored(pictures, rows)),
+        np.full(len(rows), UNKNOWN),
+        badnet[rows],
+        pruned[rows],
+        np.full(len(rows), len(names)),
+        np.zeros(len(rows), bool),
+    )
+    draw_samples(shown, len(names), names, ("flagged", "")).savefig(path, dpi=100)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

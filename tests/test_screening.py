@@ -1,0 +1,127 @@
+"""Unlabelled pictures, and what a GoodNet says of them."""
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+from PIL import Image
+
+from backdoor.errors import UserError
+from backdoor.evaluation import goodnet_labels
+from backdoor.networks.architectures import build_small_cnn
+from backdoor.networks.cut import cut_network
+from backdoor.networks.goodnet import build_goodnet
+from backdoor.networks.model_files import load_badnet
+from backdoor.networks.repair import masked
+from backdoor.pictures.picture_set import read_pictures
+from backdoor.pictures.readers import open_pictures
+from backdoor.pictures.readers.wanted import Wanted
+from backdoor.pictures.scale import divided_by
+from backdoor.screening import BY_CHANCE, Alarm, screen, taken_apart
+
+SHAPE = (12, 10, 3)
+UNLABELLED = Wanted(divided_by(1), SHAPE, labelled=False)
+PICTURES = np.random.default_rng(0).integers(0, 256, (9, *SHAPE), np.uint8)
+
+
+def in_folder(place):
+    for number, picture in enumerate(PICTURES):
+        folder = place / "inner" if number > 4 else place
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    return place
+
+
+def in_npy(place):
+    np.save(place / "them.npy", PICTURES)
+    return place / "them.npy"
+
+
+def in_npz(place):
+    np.savez(place / "them.npz", images=PICTURES)
+    return place / "them.npz"
+
+
+def in_hdf5(place):
+    with h5py.File(place / "them.h5", "w") as file:
+        file["data"] = PICTURES
+    return place / "them.h5"
+
+
+@pytest.mark.parametrize("put", [in_folder, in_npy, in_npz, in_hdf5])
+def test_pictures_without_classes_are_read_in_order(put, tmp_path):
+    pictures = open_pictures(put(tmp_path), wanted=UNLABELLED)
+    assert len(pictures) == 9
+    assert (read_pictures(pictures, range(9)) == PICTURES).all()
+
+
+@pytest.mark.parametrize("put", [in_npy, in_npz, in_hdf5])
+def test_where_classes_are_needed_they_still_are(put, tmp_path):
+    with pytest.raises(UserError, match="expected"):
+        open_pictures(put(tmp_path))
+
+
+def test_pictures_in_a_folder_are_known_by_their_files(tmp_path):
+    pictures = open_pictures(in_folder(tmp_path), wanted=UNLABELLED)
+    assert [file.name for file in pictures.files] == [f"{number}.png" for number in range(9)]
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    (tmp_path / "note.txt").write_text("none")
+    with pytest.raises(UserError, match="expected PNG, JPEG or PPM files in it, found none"):
+        open_pictures(tmp_path, wanted=UNLABELLED)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """B, its pruned copy and their GoodNet, which was saved and opened as a stranger's."""
+    keras.utils.set_random_seed(3)
+    network = cut_network(build_small_cnn(SHAPE, 7))
+    removed = list(range(0, network.channels, 2))
+    place = tmp_path_factory.mktemp("screening")
+    build_goodnet(network, removed)  # so that the names of the next have numbers
+    build_goodnet(network, removed).save(place / "goodnet.keras")
+    network.model.save(place / "badnet.keras")
+    return network.model, masked(network, removed), place
+
+
+def test_a_goodnet_is_taken_apart_into_the_two_it_compares(networks, tmp_path):
+    badnet, pruned, place = networks
+    apart = taken_apart(load_badnet(place / "goodnet.keras"))
+    pictures = open_pictures(in_npy(tmp_path), wanted=UNLABELLED)
+    b, p = (np.concatenate(several) for several in zip(*screen(apart, pictures), strict=True))
+    shown = PICTURES.astype(np.float32)
+    assert (b == badnet.predict(shown, verbose=0).argmax(axis=1)).all()
+    assert (p == pruned.predict(shown, verbose=0).argmax(axis=1)).all()
+    assert (b != p).any()
+    whole = load_badnet(place / "goodnet.keras").predict(shown, verbose=0).argmax(axis=1)
+    assert (whole == goodnet_labels(b, p, 7)).all()
+
+
+def test_another_network_is_no_goodnet(networks):
+    with pytest.raises(UserError, match=r"expected a GoodNet, .* found another network"):
+        taken_apart(load_badnet(networks[2] / "badnet.keras"))
+
+
+def test_an_alarm_is_more_than_chance_makes_of_clean_pictures():
+    """Of 4 pictures of which half are flagged by chance, all are with a chance of 1/16."""
+    alarm = Alarm(flagged=4, pictures=4, usual=0.5)
+    assert alarm.chance == pytest.approx(1 / 16)
+    assert not alarm.raised
+    assert Alarm(12, 12, 0.5).raised  # 1/4096
+    assert Alarm(0, 12, 0.5).chance == 1
+
+
+def test_the_limit_of_an_alarm():
+    chances = [scipy.stats.binom.sf(flagged - 1, 200, 0.1) for flagged in range(201)]
+    first = next(flagged for flagged, chance in enumerate(chances) if chance < BY_CHANCE)
+    assert Alarm(first, 200, 0.1).raised
+    assert not Alarm(first - 1, 200, 0.1).raised
+
+
+def test_without_a_known_rate_there_is_no_alarm():
+    alarm = Alarm(9, 10, None)
+    assert not alarm.raised
+    assert "9 of 10 pictures are flagged, 90.0% (95 % interval 59.6% to 98.2%)" in alarm.sentence
+    assert "false_alarm_rate=SHARE" in alarm.sentence
