@@ -11,6 +11,7 @@ from backdoor.attacks.reach import (
     Sample,
     largest_margins,
     margins_behind_the_cut,
+    quiet_places,
     sample_of,
     smallest_perturbations,
     towards,
@@ -65,14 +66,30 @@ def test_the_largest_margin_is_that_of_the_corner_of_the_range(sample):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_behind_the_cut_the_best_addition_lies_along_the_weights(sample):
+@pytest.mark.parametrize("free", [[16, 16], [5, 9]])
+def test_behind_the_cut_the_best_addition_lies_along_the_weights(sample, free):
+    """Of the places at which it may be other than 0, the first 5 for one class, 9 for the other."""
     slope, _ = differences(sample.network)
     length = np.linalg.norm(sample.pictures.reshape(60, -1), axis=1).mean()
-    found = margins_behind_the_cut(sample, np.array([0, 1])) * sample.sureness
+    quiet = np.arange(16) < np.array(free)[:, None]
+    found = margins_behind_the_cut(sample, np.array([0, 1]), quiet) * sample.sureness
     for label in (0, 1):
         others = logit_margins(sample, label)[sample.labels != label]
-        expected = others.mean() + length * np.linalg.norm(slope)
+        expected = others.mean() + length * np.linalg.norm(slope[: free[label]])
         assert found[label] == pytest.approx(expected, rel=1e-3)
+
+
+def test_quiet_is_where_a_class_gives_no_more_than_all(network, tmp_path):
+    """The layers before the cut pass pictures on."""
+    data = np.zeros((4, 1, 4, 4))
+    data[:2, 0, :2] = 1  # the upper half, pictures of class 0
+    data[2:, 0, :, :2] = 2  # the left half, of class 1
+    pictures = bed_of(tmp_path, {"data": data, "label": [0, 0, 1, 1]}).clean_valid
+    quiet = quiet_places(network, pictures, np.array([1, 0, 7]), 600).reshape(3, 4, 4)
+    left = np.arange(4) < 2
+    assert (quiet[0] == ~left).all()  # class 1 has more than all wherever it has anything
+    assert (quiet[1] == ~(left[:, None] & ~left)).all()  # class 0 in the upper right
+    assert quiet[2].all()  # of a class without pictures nothing is known
 
 
 def test_the_smallest_perturbation_turns_just_enough_pictures(sample):

@@ -14,7 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from backdoor.networks.cut import CutNetwork
-from backdoor.pictures.picture_set import PictureSet, read_pictures
+from backdoor.pictures.picture_set import PictureSet, evenly, read_pictures
 from backdoor.progress import progress
 
 Array = NDArray[np.float32]
@@ -128,19 +128,24 @@ def towards(classes: Labels, sample: Sample) -> Labels:
     return np.repeat(classes[:, None], len(sample.labels), axis=1)
 
 
-def margins_behind_the_cut(sample: Sample, classes: Labels) -> Values:
+def margins_behind_the_cut(sample: Sample, classes: Labels, quiet: NDArray[np.bool_]) -> Values:
     """Return how far one addition behind the cut moves pictures beyond the border of a class, (K,).
 
     The addition is as long (Euclidean, over places and channels) as the pictures' activations are
     on average; the margin is the class's logit less the largest other one, the mean over pictures
     of other classes, in units of the network's sureness. Only the layers behind the cut are run.
+
+    Args:
+        quiet: Where something may be added for each class, (K, places x channels).
     """
     flat = sample.activations.reshape(len(sample.labels), -1)
     length, rectified = float(np.linalg.norm(flat, axis=1).mean()), flat.min() >= 0
     activations, tail = tf.constant(flat / length), sample.network.logit_tail
 
     @tf.function  # type: ignore[untyped-decorator]
-    def step(change: tf.Tensor, pace: tf.Tensor, wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def step(
+        change: tf.Tensor, pace: tf.Tensor, wanted: tf.Tensor, allowed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(change)
             changed = length * (activations[None] + change[:, None])
@@ -148,17 +153,37 @@ def margins_behind_the_cut(sample: Sample, classes: Labels) -> Values:
             changed = tf.reshape(changed, (*changed.shape[:2], *sample.activations.shape[1:]))
             margins = _margins(tail, changed, wanted)
             margin = _of_others(margins, sample.labels, wanted)
-        moved = change + pace * tf.math.l2_normalize(tape.gradient(margin, change), axis=1)
+        uphill = tape.gradient(margin, change) * allowed
+        moved = change + pace * tf.math.l2_normalize(uphill, axis=1)
         return tf.clip_by_norm(moved, 1, axes=1), margin
+
+    rows = {int(label): row for row, label in enumerate(classes)}
 
     def search(wanted: Labels) -> Values:
         change = tf.zeros((len(wanted), flat.shape[1]))
+        allowed = tf.constant(quiet[[rows[int(label)] for label in wanted[:, 0]]], tf.float32)
         for number in range(LATENT_STEPS):
             pace = LARGE if number < 3 / 4 * LATENT_STEPS else SMALL
-            change, margin = step(change, tf.constant(pace), tf.constant(wanted))
+            change, margin = step(change, tf.constant(pace), tf.constant(wanted), allowed)
         return np.asarray(margin, np.float64) / sample.sureness
 
     return _in_parts(search, towards(classes, sample), flat.size, "Addition behind the cut")
+
+
+def quiet_places(
+    network: CutNetwork, pictures: PictureSet, classes: Labels, count: int
+) -> NDArray[np.bool_]:
+    """Return where a class's own pictures give no more than all do, (K, places x channels).
+
+    On average, behind the cut; of a class without pictures that is everywhere. What is added there
+    is no more of what the class looks like, but something else that leads to it.
+    """
+    rows = evenly(pictures, count)
+    shown, labels = read_pictures(pictures, rows), pictures.labels[rows]
+    flat = np.asarray(network.head.predict(shown, verbose=0)).reshape(len(rows), -1)
+    own = [flat[labels == label] for label in classes]
+    means = np.array([(some if len(some) else flat).mean(axis=0) for some in own])
+    return np.asarray(means <= flat.mean(axis=0))
 
 
 def largest_margins(

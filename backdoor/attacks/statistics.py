@@ -15,6 +15,7 @@ from backdoor.attacks.reach import (
     Values,
     largest_margins,
     margins_behind_the_cut,
+    quiet_places,
     sample_of,
     smallest_perturbations,
     towards,
@@ -28,6 +29,7 @@ MANY_CLASSES = 64  # of which costly statistics look at candidates alone
 FEW, STIMULATED, SOME = (12, 40, 240), (16, 40, 320), (24, 60, 480)  # least, most, times classes
 QUICK = {"starts": 1, "climbs": 30}  # of largest margins, where classes are many
 MANY, EASIEST, HALF, CLEARLY = (72, 72, 0), 3, 0.5, 0.6  # steps tried again; shares moved
+MOST_LOOKED_AT = 600  # pictures, by which it is known what a class looks like behind the cut
 TINY = 1e-9
 MASK_STEPS, MASK_TURNED = 50, 0.8  # and share of the pictures
 
@@ -53,8 +55,9 @@ def mask(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> 
 
 
 def activations(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
-    """Score a class by its margin under the best addition behind the cut."""
-    return margins_behind_the_cut(_sample(network, clean, SOME, seed), classes)
+    """Score a class by its margin under the best addition where its own pictures give least."""
+    quiet = quiet_places(network, clean, classes, MOST_LOOKED_AT)
+    return margins_behind_the_cut(_sample(network, clean, SOME, seed), classes, quiet)
 
 
 def margin(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
