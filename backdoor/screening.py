@@ -13,7 +13,7 @@ from backdoor.networks.goodnet import PRUNING
 from backdoor.pictures.picture_set import CHUNK, PictureSet, read_chunks
 from backdoor.progress import progress
 
-ARGMAX = "Argmax"  # by which a GoodNet takes B's class and B's pruned copy's
+COMPARED = "Equal"  # the step in which a GoodNet compares B's class with its pruned copy's
 BY_CHANCE = 0.01  # more flagged pictures than this would give by chance are an alarm
 
 
@@ -72,7 +72,8 @@ def taken_apart(goodnet: keras.Model) -> keras.Model:
     Raises:
         UserError: It is no GoodNet as `networks.goodnet` builds it.
     """
-    answers = [step.output for step in goodnet.operations if type(step).__name__ == ARGMAX]
+    compared = [step.input for step in goodnet.operations if type(step).__name__ == COMPARED]
+    answers = compared[0] if len(compared) == 1 else []
     alone = [keras.Model(goodnet.inputs, answer) for answer in answers]
     pruned = [PRUNING in {layer.name for layer in model.layers} for model in alone]
     if sorted(pruned) != [False, True]:

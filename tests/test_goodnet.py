@@ -3,10 +3,12 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 from conftest import really_pruned
 
 from backdoor.evaluation import goodnet_labels
 from backdoor.networks.cut import cut_network
+from backdoor.networks.exports import export
 from backdoor.networks.goodnet import build_goodnet
 
 REMOVED = [1, 4, 0]
@@ -48,3 +50,19 @@ def test_building_a_goodnet_changes_neither_network_nor_the_next_goodnet(network
     np.testing.assert_array_equal(build_goodnet(cut, REMOVED).predict(pictures, verbose=0), first)
     for was, is_now in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(was, is_now)
+
+
+@pytest.mark.parametrize("kind", ["tflite"])
+def test_the_goodnet_runs_elsewhere(network, pictures, tmp_path, kind):
+    """`export` runs what it has written and compares its labels."""
+    goodnet = build_goodnet(cut_network(network), REMOVED)
+    export(goodnet, kind, tmp_path / f"goodnet.{kind}", pictures)
+    assert (tmp_path / f"goodnet.{kind}").stat().st_size > 1000
+
+
+def test_of_equal_scores_the_first_is_the_label(network, pictures):
+    """As argmax says it, by which all else here takes labels."""
+    even = keras.models.clone_model(network)
+    even.set_weights([0 * weight for weight in network.get_weights()])
+    answers = build_goodnet(cut_network(even), REMOVED).predict(pictures, verbose=0)
+    assert (answers.argmax(axis=1) == 0).all()

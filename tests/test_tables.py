@@ -6,14 +6,15 @@ import pytest
 from test_published import reproduced
 
 from backdoor.pruning.oracles import ORACLES
+from backdoor.reporting.formats import FORMATS
 from backdoor.reporting.row import Row
-from backdoor.reporting.tables import FORMATS, order_table
+from backdoor.reporting.tables import order_table
 
 ROWS = [reproduced("asc", 10), reproduced("asc", 2), Row("asc", 4)]
 
 
 def rendered(style, compare, poisoned=True):
-    return FORMATS[style](order_table(1, "asc", ROWS, compare, poisoned).lines)
+    return FORMATS[style](order_table(1, "asc", ROWS, compare, poisoned))
 
 
 def test_the_csv_has_a_line_a_row_in_the_order_of_thresholds():
@@ -30,8 +31,29 @@ def test_the_csv_has_a_line_a_row_in_the_order_of_thresholds():
 @pytest.mark.parametrize("style", FORMATS)
 def test_every_format_has_all_rows(style):
     text = rendered(style, compare=False)
-    assert all(each in text for each in ("95.7443", "84.3414", "missing", "52/60"))
-    assert "published" not in text
+    assert all(each in text for each in ("95.74", "84.34", "52/60"))
+    assert not re.search(r"95\.744|published", text)
+    assert ("missing" in text) == (style != "tex")
+    assert all(each in rendered(style, compare=True) for each in ("95.7443", "84.3414"))
+
+
+@pytest.mark.parametrize(("pictures", "shown"), [(115, "96.5"), (999, "96.5"), (1000, "96.52")])
+def test_no_more_digits_are_shown_than_so_many_pictures_support(pictures, shown):
+    row = Row("asc", 2, accuracy=0.965217, clean=pictures, run="abc")
+    (line,) = order_table(1, "asc", [row], compare=False).lines
+    assert line["accuracy %"] == shown
+
+
+def test_latex_is_ready_for_a_paper():
+    lines = rendered("tex", compare=False).splitlines()
+    assert lines[0] == "\\begin{table}[tbp]"
+    assert "\\caption{the GoodNet on the test sets, channels removed in order asc}" in lines
+    assert "\\label{tab:table1}" in lines
+    head = next(line for line in lines if line.startswith("threshold & accuracy \\% & "))
+    assert "run" not in head
+    assert f"\\begin{{tabular}}{{l{'r' * head.count('&')}}}" in lines
+    assert not any("abc" in line for line in lines)
+    assert lines[-2:] == ["\\end{tabular}", "\\end{table}"]
 
 
 @pytest.mark.parametrize("style", FORMATS)

@@ -17,16 +17,22 @@ CHECKED = 64  # pictures of each set on which a saved GoodNet is tried
 def build_goodnet(network: CutNetwork, removed: Sequence[int]) -> keras.Model:
     """Return G: pictures to (n, N + 1), one-hot, so that argmax is the answer.
 
-    It is made of Keras' own layers and operations alone, so it loads wherever Keras does; B and B'
-    share the head, and B' differs by a factor of 0 on the removed channels.
+    It is made of Keras' own layers and operations alone, so it loads wherever Keras does, and of
+    such as TFLite and ONNX have, too; B and B' share the head, and B' differs by a factor of 0 on
+    the removed channels.
     """
     pictures = keras.Input(network.model.input_shape[1:], name="pictures")
     activations = network.head(pictures)
     pruned_activations = pruning_layer(network, removed)(activations)
-    badnet = keras.ops.argmax(network.tail(activations), axis=-1)
-    pruned = keras.ops.argmax(network.tail(pruned_activations), axis=-1)
+    badnet, pruned = map(_label, (network.tail(activations), network.tail(pruned_activations)))
     answer = keras.ops.where(keras.ops.equal(badnet, pruned), badnet, network.classes)
     return keras.Model(pictures, keras.ops.one_hot(answer, network.classes + 1), name="goodnet")
+
+
+def _label(scores: keras.KerasTensor) -> keras.KerasTensor:
+    """Return the first of the largest, as argmax does, whose bit operations TFLite has not."""
+    _, labels = keras.ops.top_k(scores, 1)
+    return keras.ops.squeeze(labels, axis=-1)
 
 
 def pruning_layer(network: CutNetwork, removed: Sequence[int]) -> keras.layers.Layer:

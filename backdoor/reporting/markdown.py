@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
+from backdoor.reporting.formats import FORMATS
 from backdoor.reporting.report import Report, ReportFigure, Section
-from backdoor.reporting.tables import FORMATS, Table
+from backdoor.reporting.tables import Table
 
 REPORT_FILE = "report.md"
 OWN_FILES = (
@@ -72,12 +73,12 @@ def _section(section: Section, suffix: str, figures: bool) -> list[str]:
 
 def _write_table(table: Table, folder: Path, suffix: str) -> None:
     for style, render in FORMATS.items():
-        (folder / f"{table.name}{suffix}.{style}").write_text(render(table.lines))
+        (folder / f"{table.name}{suffix}.{style}").write_text(render(table))
 
 
 def _table(table: Table) -> list[str]:
     missing = [f"Missing: {', '.join(table.missing)}.\n"] if table.missing else []
-    return [f"### {table.title}\n", FORMATS["md"](table.lines), *missing]
+    return [f"### {table.title}\n", FORMATS["md"](table), *missing]
 
 
 def _figure(entry: ReportFigure, suffix: str) -> str:

@@ -1,12 +1,7 @@
-"""Tables of results: cells first, then Markdown, CSV, LaTeX or plain text."""
+"""Tables of results, cell by cell; `formats` writes them down."""
 
-import csv
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from tabulate import tabulate
 
 from backdoor.pruning.orders import described
 from backdoor.reporting.published import PUBLISHED_CHANNELS, agreement, published_line
@@ -24,6 +19,7 @@ POISONED_COLUMNS = (
     "difference of ASR",
 )
 RUN_COLUMN = "run"
+MANY, PUBLISHED_DIGITS = 1000, 4  # pictures that support a second decimal
 KIND, DEFENCE, ORACLE = "kind", "defence", "oracle"  # column of a comparison, and what is in it
 
 
@@ -53,7 +49,7 @@ def order_table(
         compare: Add the published values, the differences and how each row stands to its line.
     """
     rows = sorted(rows, key=lambda row: row.threshold)
-    lines = [_cells(row) | (_comparison(row) if compare else {}) for row in rows]
+    lines = [_cells(row, compare) | (_comparison(row) if compare else {}) for row in rows]
     dropped = () if poisoned else POISONED_COLUMNS
     lines = [{key: cell for key, cell in line.items() if key not in dropped} for line in lines]
     missing = [f"{order}-{row.threshold:g}" for row in rows if not row.run]
@@ -61,53 +57,24 @@ def order_table(
     return Table(f"table{number}", f"Table {number}: {title}", lines, missing)
 
 
-def as_csv(lines: Sequence[Line]) -> str:
-    """Return the table as comma-separated values."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]))
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+def digits(pictures: int | None) -> int:
+    """Return how many decimals of a percentage so many pictures support."""
+    return 1 if (pictures or 0) < MANY else 2
 
 
-def _tabulated(style: str) -> Callable[[Sequence[Line]], str]:
-    def render(lines: Sequence[Line]) -> str:
-        text = str(tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True))
-        return "\n".join(_ruled(text.splitlines(), lines, style)) + "\n"
-
-    return render
-
-
-def _ruled(text: list[str], lines: Sequence[Line], style: str) -> list[str]:
-    """Return a table's text with a line above each block of oracles, which are no defences."""
-    kinds = [line.get(KIND, "") for line in lines]
-    starts = [n for n in range(1, len(kinds)) if kinds[n - 1 : n + 1] == [DEFENCE, ORACLE]]
-    first, rule = (4, "\\midrule") if style == "latex_booktabs" else (2, "")
-    for number in reversed(starts):
-        blank = re.sub(r"[^|]", "-", text[first + number]) if style == "github" else rule
-        text.insert(first + number, blank)
-    return text
-
-
-FORMATS: dict[str, Callable[[Sequence[Line]], str]] = {
-    "md": _tabulated("github"),
-    "csv": as_csv,
-    "tex": _tabulated("latex_booktabs"),
-}
-"""Each takes the lines of a table and returns a file's text, by the file's suffix."""
-
-
-def _cells(row: Row) -> dict[str, str]:
+def _cells(row: Row, exact: bool) -> dict[str, str]:
+    """Return a run's cells; exact ones have all the digits that the published tables have."""
+    of_clean, of_poisoned = digits(row.clean), digits(row.poisoned)
     cells = {
         "threshold": f"{row.threshold:g} %",
-        "accuracy %": percent(row.accuracy, 4),
+        "accuracy %": percent(row.accuracy, PUBLISHED_DIGITS if exact else of_clean),
         INTERVAL.format("accuracy"): percent_interval(row.metrics, ACCURACY),
-        "ASR %": percent(row.attack_success_rate, 4),
+        "ASR %": percent(row.attack_success_rate, PUBLISHED_DIGITS if exact else of_poisoned),
         INTERVAL.format("ASR"): percent_interval(row.metrics, ATTACK),
         "channels": f"{row.removed}/{row.channels}",
-        "detected %": percent(row.detection_rate, 2),
+        "detected %": percent(row.detection_rate, of_poisoned),
         INTERVAL.format("detected"): percent_interval(row.metrics, DETECTION),
-        "false alarms %": percent(row.false_alarm_rate, 2),
+        "false alarms %": percent(row.false_alarm_rate, of_clean),
         INTERVAL.format("false alarms"): percent_interval(row.metrics, FALSE_ALARMS),
         RUN_COLUMN: row.run,
     }
