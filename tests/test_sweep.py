@@ -368,8 +368,8 @@ def test_the_report_is_rebuilt_from_the_tracked_runs_alone(folder, sweep, client
             for line in (report / "table1.md").read_text().splitlines()
             if runs[name].info.run_id in line
         )
-        assert f"{100 * runs[name].data.metrics['goodnet_accuracy']:.4f}" in row
-        assert f"{100 * runs[name].data.metrics['goodnet_attack_success_rate']:.4f}" in row
+        assert f"{100 * runs[name].data.metrics['goodnet_accuracy']:.1f}" in row
+        assert f"{100 * runs[name].data.metrics['goodnet_attack_success_rate']:.1f}" in row
         assert runs[name].info.run_id in done.stdout
     assert "Missing: up-2, up-30." in done.stdout
     assert "Table 3" in done.stdout

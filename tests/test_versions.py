@@ -171,7 +171,7 @@ def test_the_search_and_the_repairs_are_named_after_their_versions(monkeypatch):
 
 
 CODE_DIGESTS = {
-    "search-1": "55158dca3bcd",
+    "search-2": "f5fb9b4db7e0",
     "repair-1": "80818fef63db",
-    "verdict-1": "a3dbd0f5b89c",
+    "verdict-2": "f6865d49c5fc",
 }
