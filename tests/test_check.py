@@ -189,6 +189,8 @@ def test_verdict_json_has_a_number_a_class(accused, place):
     file = client.download_artifacts(runs[-1].info.run_id, "verdict.json", str(place))
     told = json.loads(Path(file).read_text())
     assert told["suspects"] == [TARGET]
+    assert told["step"] is None
+    assert isinstance(told["calibrated"], bool)
     assert {len(values) for values in told["statistics"].values()} == {CLASSES}
 
 

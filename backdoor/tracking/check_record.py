@@ -101,6 +101,7 @@ def _plain(verdict: "Verdict") -> dict[str, object]:
     if findings is not None:
         plain["classes"] = findings.classes.tolist()
         plain["scores"] = findings.scores.tolist()
+        plain["calibrated"], plain["step"] = findings.calibrated, findings.step
         for what in ("statistics", "evidence"):
             plain[what] = {name: v.tolist() for name, v in getattr(findings, what).items()}
     return plain
