@@ -173,5 +173,5 @@ def test_the_search_and_the_repairs_are_named_after_their_versions(monkeypatch):
 CODE_DIGESTS = {
     "search-2": "f5fb9b4db7e0",
     "repair-1": "80818fef63db",
-    "verdict-2": "f6865d49c5fc",
+    "verdict-2": "c8358021ec77",
 }

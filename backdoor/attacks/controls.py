@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor.attacks.recipe import SMALLEST, Training
-from backdoor.attacks.statistics import STATISTICS, standard
+from backdoor.attacks.statistics import ENOUGH_FOR_CONTROLS, STATISTICS, standard
 from backdoor.attacks.training import answers, train
 from backdoor.errors import UserError
 from backdoor.evaluation import accuracy
@@ -20,7 +20,7 @@ from backdoor.pictures.picture_set import PictureSet, evenly, read_stored
 from backdoor.pictures.scale import Scale, as_bytes
 
 CONTROLS = 2
-FEWEST_OF_A_CLASS, MOST = 20, 2048  # pictures to train on
+MOST = 2048  # pictures to train on
 MOST_CLASSES = 64
 POOREST = 0.5  # of other pictures that a control is right on, or it shows nothing
 TRAINING = Training("small_cnn", 30, 32, 1e-3, augment=True, sparsity=0)
@@ -78,9 +78,9 @@ def _check(clean: PictureSet, classes: int) -> None:
             f"others show what is usual"
         )
     side = SMALLEST[TRAINING.name]
-    if counts.min() < FEWEST_OF_A_CLASS or min(clean.shape[:2]) < side:
+    if counts.min() < ENOUGH_FOR_CONTROLS or min(clean.shape[:2]) < side:
         raise UserError(
-            f"calibrate: expected {FEWEST_OF_A_CLASS} pictures of each class to train controls on, "
-            f"of {side} x {side} or larger, got {counts.min()} of class {counts.argmin()}, of "
+            f"calibrate: expected {ENOUGH_FOR_CONTROLS} pictures of each class to train controls "
+            f"on, of {side} x {side} or larger, got {counts.min()} of class {counts.argmin()}, of "
             f"{clean.shape[0]} x {clean.shape[1]}, in {clean.path}"
         )

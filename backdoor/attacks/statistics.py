@@ -30,6 +30,7 @@ FEW, STIMULATED, SOME = (12, 40, 240), (16, 40, 320), (24, 60, 480)  # least, mo
 QUICK = {"starts": 1, "climbs": 30}  # of largest margins, where classes are many
 MANY, EASIEST, HALF, CLEARLY = (72, 72, 0), 3, 0.5, 0.6  # steps tried again; shares moved
 MOST_LOOKED_AT = 600  # pictures, by which it is known what a class looks like behind the cut
+KNOWN, ENOUGH_FOR_CONTROLS = 5, 20  # pictures of the class that has fewest
 TINY = 1e-9
 MASK_STEPS, MASK_TURNED = 50, 0.8  # and share of the pictures
 
@@ -55,9 +56,19 @@ def mask(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> 
 
 
 def activations(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:
-    """Score a class by its margin under the best addition where its own pictures give least."""
-    quiet = quiet_places(network, clean, classes, MOST_LOOKED_AT)
-    return margins_behind_the_cut(_sample(network, clean, SOME, seed), classes, quiet)
+    """Score a class by its margin under the best addition behind the cut.
+
+    Some classes look so that all that is odd is taken for them. Where there are too few pictures
+    to train controls, which show that, and enough to know what each class looks like, nothing is
+    added where a class's own pictures give more than all do.
+    """
+    sample = _sample(network, clean, SOME, seed)
+    fewest = np.bincount(clean.labels, minlength=network.classes).min()
+    if KNOWN <= fewest < ENOUGH_FOR_CONTROLS:
+        quiet = quiet_places(network, clean, classes, MOST_LOOKED_AT)
+    else:
+        quiet = np.ones((len(classes), sample.activations[0].size), bool)
+    return margins_behind_the_cut(sample, classes, quiet)
 
 
 def margin(network: CutNetwork, clean: PictureSet, classes: Labels, seed: int) -> Values:

@@ -22,7 +22,7 @@ SHOWN_REMEDY = 1  # by which pictures are captioned
 TOLD = {  # of each statistic, what it looks for
     "perturbation": "the smallest change of all pixels",
     "mask": "the smallest patch",
-    "activations": "the best addition to what the last layers see, of what its own pictures lack",
+    "activations": "the best addition to what the last layers see",
     "margin": "the picture that is most surely of the class",
     "stimuli": "the strongest of 480 patches, noises and stripes drawn at random",
 }
