@@ -195,7 +195,13 @@ def test_verdict_json_has_a_number_a_class(accused, place):
 
 
 def test_controls_are_trained_on_the_clean_pictures(place):
-    done = check(place, "badnet.path=honest.keras", "dataset.clean=pictures/", "calibrate=true")
+    done = check(
+        place,
+        "badnet.path=honest.keras",
+        "dataset.clean=pictures/",
+        "calibrate=true",
+        "cache=its_own",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr.count("Training the network for") >= 2
 

@@ -194,7 +194,7 @@ def test_a_sweep_tracks_every_run_and_prints_a_table(sweep, runs):
     for name, each in runs.items():
         assert f"\n{name} " in sweep.stdout
         assert each.info.status == ("FAILED" if name.startswith("up") else "FINISHED")
-    assert "tags.`sweep." in sweep.stdout
+    assert "compare: python -m experiments.ui, then http://127.0.0.1:5000/#/" in sweep.stdout
     assert "[1/6] asc-2  accuracy" in sweep.stderr
 
 

@@ -12,6 +12,7 @@ from backdoor.reporting.row import percent, row_of
 from backdoor.tracking.check_record import ANSWER, KNOWN_ATTACK, SCORE
 from backdoor.tracking.kinds import CHECK, RUN
 from backdoor.tracking.record import (
+    BADNET,
     ERROR,
     LAYER,
     PARENT,
@@ -70,7 +71,7 @@ def checks_table(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -
     lines = [
         {
             "network": run.info.run_name.removeprefix("check "),
-            **varied(sweep, run),
+            **{key: value for key, value in varied(sweep, run).items() if key != BADNET},
             "ASR %": percent(run.data.metrics.get(KNOWN_ATTACK), 1),
             "answer": run.data.tags.get(ANSWER, run.info.status),
             "class": run.data.tags.get(SUSPECTED, ""),
