@@ -18,6 +18,8 @@ from backdoor.pictures.picture_set import read_pictures
 from backdoor.pictures.readers import open_pictures
 from backdoor.pictures.readers.wanted import Wanted
 from backdoor.pictures.scale import divided_by
+from backdoor.reporting.figures import draw_samples
+from backdoor.samples import Samples
 from backdoor.screening import BY_CHANCE, Alarm, screen, taken_apart
 
 SHAPE = (12, 10, 3)
@@ -125,3 +127,11 @@ def test_without_a_known_rate_there_is_no_alarm():
     assert not alarm.raised
     assert "9 of 10 pictures are flagged, 90.0% (95 % interval 59.6% to 98.2%)" in alarm.sentence
     assert "false_alarm_rate=SHARE" in alarm.sentence
+
+
+def test_a_class_that_pictures_do_not_name_is_shown_by_its_number():
+    """A folder with fewer classes than the network knows; class 2 is "backdoored"."""
+    columns = [np.array([0]), np.array([1]), np.array([0]), np.array([2])]
+    samples = Samples(PICTURES[:1], *columns, np.array([False]))
+    said = "\n".join(text.get_text() for text in draw_samples(samples, 2, ["Ann"]).axes[0].texts)
+    assert "class Ann\nB 1\nB' Ann\nG backdoored" in said

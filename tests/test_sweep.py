@@ -708,6 +708,25 @@ def test_a_screening_that_cannot_be_is_one_sentence(folder, sweep, typed, said):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_goodnet_that_is_none_and_classes_without_names(folder, sweep, client, runs, data):
+    run = runs["asc-30"]
+    client.log_text(run.info.run_id, "no network", "notes/note.txt")
+    client.log_text(run.info.run_id, '["Ann"]', "class_names.json")
+    pictures = f"pictures={data}/data/cl/test.h5"
+    done = command(folder, "experiments.screen", f"goodnet=runs:/{run.info.run_id}/notes", pictures)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: goodnet: expected a .keras file in runs:/")
+    address = f"goodnet=runs:/{run.info.run_id}/goodnet"
+    done = command(folder, "experiments.screen", address, pictures, "folder=named")
+    Path(run.info.artifact_uri.removeprefix("file://"), "class_names.json").unlink()
+    assert done.returncode == 0, done.stderr
+    said = {
+        line.split(",")[1] for line in (folder / "named/screen.csv").read_text().splitlines()[1:]
+    }
+    assert said <= {"Ann", "1", "2", "3", "4", "5"}
+    assert {"Ann", "1"} <= said
+
+
 def answer_of(address):
     """Return what a server answers that is coming up."""
     end = time.monotonic() + 60

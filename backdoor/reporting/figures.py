@@ -203,7 +203,8 @@ def _caption(samples: Samples, index: int, classes: int, names: Sequence[str] | 
     def called(label: int) -> str:
         if label in (UNKNOWN, classes):
             return "unknown" if label == UNKNOWN else "backdoored"
-        return _short(names[label]) if names else str(label)
+        # A network may know more classes than the pictures name.
+        return _short(names[label]) if names and label < len(names) else str(label)
 
     truth, goodnet = called(int(samples.truth[index])), called(int(samples.goodnet[index]))
     badnet, pruned = called(int(samples.badnet[index])), called(int(samples.pruned[index]))

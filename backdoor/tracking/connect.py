@@ -72,7 +72,7 @@ def _open_database(store: Store, database: Path) -> mlflow.MlflowClient:
             if client.get_experiment_by_name(store.experiment) is None:
                 artifacts = database.parent / ARTIFACTS
                 client.create_experiment(store.experiment, artifacts.as_uri())
-            follow(database, store.experiment)
+            follow(database, store.experiment, SECONDS_TO_WAIT)
         mlflow.set_experiment(store.experiment)
     except (mlflow.MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise ConnectionError(

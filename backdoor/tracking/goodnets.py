@@ -15,7 +15,6 @@ from backdoor.tracking.connect import connect
 from backdoor.tracking.record import FALSE_ALARMS, MODEL, NAMES_FILE, SCALED
 from backdoor.tracking.store import Store
 
-RUNS = "runs:/"
 GOODNET_FILE = "goodnet-"  # before the name of a check's remedy
 
 
@@ -38,12 +37,12 @@ def fetch_goodnet(store: Store, address: str, folder: Path) -> tuple[Path, Known
     """Copy a GoodNet to a folder; return its file and what its run knows of it.
 
     Args:
-        address: runs:/ID/goodnet of a run, or runs:/ID/FILE of a check.
+        address: ID/goodnet of a run, or ID/FILE of a check.
 
     Raises:
         UserError: There is no such run or artifact.
     """
-    run_id, _, name = address.removeprefix(RUNS).partition("/")
+    run_id, _, name = address.partition("/")
     if store.database is not None and not store.database.exists():
         raise UserError(f"goodnet: expected tracked runs in {store.shown}, found none")
     client = connect(store)
@@ -61,10 +60,12 @@ def fetch_goodnet(store: Store, address: str, folder: Path) -> tuple[Path, Known
             names = json.loads(file.read_text())
     except (MlflowException, OSError) as error:
         raise UserError(
-            f"goodnet: expected an artifact {address} in {store.shown}, got {error}"
+            f"goodnet: expected an artifact runs:/{address} in {store.shown}, got {error}"
         ) from error
-    file = path if path.is_file() else next(path.rglob("*.keras"))
-    return file, Known(run.data.tags.get(SCALED, STORED), _false_alarms(run, name), names)
+    files = [path] if path.is_file() else [*path.rglob("*.keras")]
+    if not files:
+        raise UserError(f"goodnet: expected a .keras file in runs:/{address}, found none")
+    return files[0], Known(run.data.tags.get(SCALED, STORED), _false_alarms(run, name), names)
 
 
 def _false_alarms(run: Run, name: str) -> float | None:

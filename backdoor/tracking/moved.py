@@ -17,10 +17,14 @@ ADDRESSES = {  # columns that hold them, by table, in MLflow 3.17
 }
 
 
-def follow(database: Path, experiment: str) -> None:
-    """Have the addresses of an experiment's artifacts begin where they are now."""
+def follow(database: Path, experiment: str, timeout: float) -> None:
+    """Have the addresses of an experiment's artifacts begin where they are now.
+
+    Args:
+        timeout: Seconds to wait for who writes to the database.
+    """
     here = database.parent / ARTIFACTS
-    with closing(sqlite3.connect(database)) as file, file:
+    with closing(sqlite3.connect(database, timeout)) as file, file:
         known = "SELECT artifact_location FROM experiments WHERE name = ?"
         told = file.execute(known, (experiment,)).fetchone()
         was = str(told[0]) if told else ""

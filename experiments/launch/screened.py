@@ -41,7 +41,8 @@ def run_screening(settings: ScreenSettings) -> bool:
     folder = Path(settings.folder)
     folder.mkdir(parents=True, exist_ok=True)
     classes = int(goodnet.output_shape[-1]) - 1
-    names = [*(known.names or map(str, range(classes)))]
+    names = [*(known.names or ())]  # of the pictures' classes, of which the network may know more
+    names += map(str, range(len(names), classes))
     _write_table(folder / TABLE, pictures, badnet, pruned, names)
     flagged = np.flatnonzero(badnet != pruned)
     if len(flagged):
@@ -58,7 +59,9 @@ def _opened(settings: ScreenSettings) -> tuple[keras.Model, Known]:
     if not settings.goodnet.startswith(RUNS):
         return load_badnet(settings.goodnet), Known()
     with tempfile.TemporaryDirectory() as folder:
-        file, known = fetch_goodnet(settings.tracking, settings.goodnet, Path(folder))
+        file, known = fetch_goodnet(
+            settings.tracking, settings.goodnet.removeprefix(RUNS), Path(folder)
+        )
         return load_badnet(file), known
 
 
