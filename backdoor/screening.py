@@ -9,11 +9,10 @@ import scipy.stats
 
 from backdoor.errors import UserError
 from backdoor.evaluation import Labels, interval
-from backdoor.networks.goodnet import PRUNING
+from backdoor.networks.goodnet import BADNET, PRUNED
 from backdoor.pictures.picture_set import CHUNK, PictureSet, read_chunks
 from backdoor.progress import progress
 
-COMPARED = "Equal"  # the step in which a GoodNet compares B's class with its pruned copy's
 BY_CHANCE = 0.01  # more flagged pictures than this would give by chance are an alarm
 
 
@@ -72,16 +71,14 @@ def taken_apart(goodnet: keras.Model) -> keras.Model:
     Raises:
         UserError: It is no GoodNet as `networks.goodnet` builds it.
     """
-    compared = [step.input for step in goodnet.operations if type(step).__name__ == COMPARED]
-    answers = compared[0] if len(compared) == 1 else []
-    alone = [keras.Model(goodnet.inputs, answer) for answer in answers]
-    pruned = [PRUNING in {layer.name for layer in model.layers} for model in alone]
-    if sorted(pruned) != [False, True]:
+    try:
+        answers = [goodnet.get_layer(name).output for name in (BADNET, PRUNED)]
+    except ValueError as error:
         raise UserError(
-            "goodnet: expected a GoodNet, which compares a network with its pruned copy, found "
-            "another network"
-        )
-    return keras.Model(goodnet.inputs, [answers[pruned.index(False)], answers[pruned.index(True)]])
+            f"goodnet: expected a GoodNet of this version, whose layers {BADNET} and {PRUNED} say "
+            f"what is compared, found another network"
+        ) from error
+    return keras.Model(goodnet.inputs, answers)
 
 
 def screen(network: keras.Model, pictures: PictureSet) -> Iterator[tuple[Labels, Labels]]:

@@ -29,6 +29,7 @@ def record_of(order, threshold, wrong, missed, run="abc"):
     params = {"order": order, "threshold": str(threshold), "dataset.target": "0"}
     data = SimpleNamespace(metrics=metrics, tags=tags, params=params)
     record = Record(None, SimpleNamespace(data=data, info=SimpleNamespace(run_id=run)))
+    vars(record)["_files"] = set()  # nothing but what MLflow's pages show
     vars(record)["labels"] = {
         "clean_test_badnet": TRUTH,
         "clean_test_pruned": pruned,

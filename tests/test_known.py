@@ -11,7 +11,8 @@ def run(answer, attack, target="0", rate=1.0, suspect=None):
         tags["suspect.class"] = suspect
     params = {"attack.name": attack, "attack.target": target} if attack else {}
     metrics = {"badnet_attack_success_rate": rate} if attack not in (None, "none") else {}
-    return SimpleNamespace(data=SimpleNamespace(tags=tags, params=params, metrics=metrics))
+    data = SimpleNamespace(tags=tags)
+    return SimpleNamespace(run=SimpleNamespace(data=data), params=params, metrics=metrics)
 
 
 def test_each_kind_of_network_is_counted_by_itself():
@@ -43,5 +44,5 @@ def test_of_files_alone_nothing_is_said():
 
 def test_pictures_of_the_target_do_not_count_as_success():
     attacked = run("BACKDOORED", "patch", rate=0.85, suspect="0")
-    attacked.data.metrics["badnet_attack_success_rate_without_target"] = 0.75
+    attacked.metrics["badnet_attack_success_rate_without_target"] = 0.75
     assert as_known([attacked]) == []

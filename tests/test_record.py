@@ -14,10 +14,12 @@ from test_detection import CLEAN, POISONED, TRUTH, colour_network, pixels
 
 from backdoor.detection import detect
 from backdoor.networks.goodnet import build_goodnet, saved_and_loaded
+from backdoor.pictures.brightness import brightness
 from backdoor.repaired import repair
 from backdoor.samples import sample_pictures
 from backdoor.tracking import record
 from backdoor.tracking.connect import connect
+from backdoor.tracking.front import MOST_METRICS
 from backdoor.tracking.record import Record
 from backdoor.tracking.runs import tracked_run
 from backdoor.tracking.store import Store
@@ -39,17 +41,20 @@ def written(folder, poisoned, how="prune"):
     with tracked_run("asc-40", PARAMS, folder / "running") as run_id:
         goodnet = build_goodnet(network, outcome.removed(40))
         answers = [(p, outcome.answers(name, 40)[2]) for name, p in bed.tests.items()]
-        record.log_goodnet(saved_and_loaded(goodnet, folder / "goodnet.keras", answers, rng))
+        file = folder / "goodnet.keras"
+        saved_and_loaded(goodnet, file, answers, rng)
+        shape, names = bed.clean_test.shape, bed.names(network.classes)
+        record.log_goodnet(file, "asc-40", shape, brightness(bed.clean_valid), names)
         curves = outcome.curves()
         fixed = repair(outcome, 40, how, seed=0)
         fixed_answers = [(p, fixed.answers[name]) for name, p in bed.tests.items()]
         saved_and_loaded(fixed.model, folder / "files" / record.REPAIRED_FILE, fixed_answers, rng)
-        record.log_outcome(run_id, outcome, 40, curves)
-        record.log_repaired(fixed.metrics())
+        record.log_outcome(run_id, outcome, curves)
         samples = sample_pictures(outcome, 40, rng)
         figures = {record.CURVES_PICTURE: Figure()}
         record.log_artifacts(outcome, 40, curves, samples, figures, fixed.labels, folder / "files")
-        record.log_seconds({"total": 1.5})
+        numbers = {**outcome.metrics(40), **fixed.metrics(), "seconds/total": 1.5}
+        record.log_metrics(numbers)
     return Record(client, client.get_run(run_id)), outcome
 
 
@@ -70,14 +75,16 @@ def test_what_is_written_is_read_back(kind, request):
     run.check()
     assert (run.order, run.threshold, run.classes) == ("asc", 40.0, 3)
     metrics = {
-        name: value
-        for name, value in run.run.data.metrics.items()
-        if not name.startswith((record.CURVE, record.SECONDS))
+        name: value for name, value in run.metrics.items() if not name.startswith(record.CURVE)
     }
-    numbers = {"badnet_parameters": 12.0, "repaired_parameters": 12.0}
+    numbers = {"badnet_parameters": 12.0, "repaired_parameters": 12.0, "seconds/total": 1.5}
     assert metrics == outcome.metrics(40) | numbers
-    assert run.run.data.metrics["seconds/order"] == outcome.ranking.seconds > 0
-    assert run.run.data.metrics["seconds/total"] == 1.5
+    assert len(run.run.data.metrics) <= MOST_METRICS
+    assert {name: run.metrics[name] for name in run.run.data.metrics} == run.run.data.metrics
+    assert run.params == {key: str(value) for key, value in PARAMS.items()}
+    assert {f"curve/{name}" for name in outcome.curves()} > {
+        name for name in run.run.data.metrics if name.startswith("curve/")
+    }
     for name, curve in outcome.curves().items():
         assert run.curve(name) == curve.tolist()
     assert (run.size_of("clean_test"), run.size_of("clean_valid")) == (5, 5)
@@ -96,7 +103,7 @@ def test_what_is_written_is_read_back(kind, request):
 
 def test_without_poisoned_pictures_nothing_of_them_is_left(clean):
     run, _ = clean
-    named = [*run.run.data.metrics, *run.run.data.tags, *run.class_counts()]
+    named = [*run.metrics, *run.run.data.tags, *run.class_counts()]
     assert not [name for name in named if "poisoned" in name or "attack" in name]
     assert run.metric("detection_rate") is None
     assert run.metric("goodnet_attack_success_rate") is None

@@ -102,7 +102,7 @@ def test_a_goodnet_is_taken_apart_into_the_two_it_compares(networks, tmp_path):
 
 
 def test_another_network_is_no_goodnet(networks):
-    with pytest.raises(UserError, match=r"expected a GoodNet, .* found another network"):
+    with pytest.raises(UserError, match=r"expected a GoodNet .* found another network"):
         taken_apart(load_badnet(networks[2] / "badnet.keras"))
 
 

@@ -55,11 +55,13 @@ def test_parts_of_an_attack_are_lines_of_their_own():
     record = record_of("asc", 4, 2, 10)
     assert parts_table([(("asc", 4.0), record)]) is None
     rate = "{}_attack_success_rate/target {}"
-    record.run.data.metrics |= {
-        rate.format(network, target): value
-        for target in (1, 2)
-        for network, value in {"badnet": 1.0, "pruned": 0.5, "goodnet": 0.25}.items()
-    }
+    record.metrics.update(
+        {
+            rate.format(network, target): value
+            for target in (1, 2)
+            for network, value in {"badnet": 1.0, "pruned": 0.5, "goodnet": 0.25}.items()
+        }
+    )
     table = parts_table([(("asc", 4.0), record)])
     assert [line["poisoned pictures of"] for line in table.lines] == ["target 1", "target 2"]
     assert [table.lines[0][f"ASR % of {name}"] for name in ("B", "B'", "G")] == [

@@ -11,6 +11,7 @@ from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.picture_set import PictureSet, read_pictures
 
 PRUNING = "pruning"  # name of the layer that takes channels out
+BADNET, PRUNED, SCORES = "badnet", "pruned", "badnet_scores"  # names of layers of a GoodNet
 CHECKED = 64  # pictures of each set on which a saved GoodNet is tried
 
 
@@ -19,20 +20,24 @@ def build_goodnet(network: CutNetwork, removed: Sequence[int]) -> keras.Model:
 
     It is made of Keras' own layers and operations alone, so it loads wherever Keras does, and of
     such as TFLite and ONNX have, too; B and B' share the head, and B' differs by a factor of 0 on
-    the removed channels.
+    the removed channels. What is compared are the layers BADNET and PRUNED; SCORES is what B gives
+    each class.
     """
     pictures = keras.Input(network.model.input_shape[1:], name="pictures")
     activations = network.head(pictures)
     pruned_activations = pruning_layer(network, removed)(activations)
-    badnet, pruned = map(_label, (network.tail(activations), network.tail(pruned_activations)))
+    scores = keras.layers.Identity(name=SCORES)(network.tail(activations))
+    badnet = _label(scores, BADNET)
+    pruned = _label(network.tail(pruned_activations), PRUNED)
     answer = keras.ops.where(keras.ops.equal(badnet, pruned), badnet, network.classes)
     return keras.Model(pictures, keras.ops.one_hot(answer, network.classes + 1), name="goodnet")
 
 
-def _label(scores: keras.KerasTensor) -> keras.KerasTensor:
+def _label(scores: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """Return the first of the largest, as argmax does, whose bit operations TFLite has not."""
     _, labels = keras.ops.top_k(scores, 1)
-    return keras.ops.squeeze(labels, axis=-1)
+    label = keras.ops.squeeze(labels, axis=-1)
+    return keras.layers.Identity(dtype=label.dtype, name=name)(label)
 
 
 def pruning_layer(network: CutNetwork, removed: Sequence[int]) -> keras.layers.Layer:

@@ -56,6 +56,11 @@ class TestBed:
             return clean
         return clean | {POISONED_VALID: self.poisoned.valid, POISONED_TEST: self.poisoned.test}
 
+    def names(self, classes: int) -> list[str]:
+        """Return what so many classes are called: their numbers, where they have no name."""
+        names = [*(self.clean_test.names or ())][:classes]
+        return [*names, *map(str, range(len(names), classes))]
+
     @property
     def tests(self) -> Mapping[str, PictureSet]:
         """The sets that are measured and that nothing is chosen on."""

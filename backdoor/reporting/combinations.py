@@ -18,10 +18,11 @@ from backdoor.tracking.record import (
     TARGET,
     THRESHOLD,
     Record,
+    axes_of,
     data_tag,
     is_complete,
 )
-from backdoor.tracking.sweeps import axes_of, positions_in
+from backdoor.tracking.sweeps import positions_in
 
 Cell = tuple[str, float]  # order and threshold
 SAME_TAGS = (NETWORK, LAYER, SCALED, *(data_tag(name, "sha256") for name in SETS))
@@ -67,7 +68,7 @@ def combinations(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -
         for run in filter(is_complete, group):
             record = Record(client, run)
             cell = (record.order, record.threshold)
-            complete.setdefault(_identity(run), {}).setdefault(cell, []).append(record)
+            complete.setdefault(_identity(record), {}).setdefault(cell, []).append(record)
         for same in complete.values() or [{}]:
             newest = {cell: records[-1] for cell, records in same.items()}
             superseded = [record.run for records in same.values() for record in records[:-1]]
@@ -83,9 +84,9 @@ def varied(sweep: Run, run: Run) -> dict[str, str]:
     return {key: run.data.params.get(key) or run.data.params.get(f"{key}.name", "") for key in keys}
 
 
-def _identity(run: Run) -> tuple[str, ...]:
-    tags = [run.data.tags.get(name, "") for name in SAME_TAGS]
-    return (*tags, *(run.data.params[name] for name in SAME_PARAMS))
+def _identity(record: Record) -> tuple[str, ...]:
+    tags = [record.run.data.tags.get(name, "") for name in SAME_TAGS]
+    return (*tags, *(record.params[name] for name in SAME_PARAMS))
 
 
 def _asked_for(sweep: Run, runs: Sequence[Run]) -> set[Cell]:

@@ -16,7 +16,7 @@ def parts_table(records: Iterable[tuple[Cell, Record]]) -> Table | None:
     """Return a line for each part and run; None where no run tells parts apart."""
     lines = []
     for (order, threshold), record in records:
-        metrics = record.run.data.metrics
+        metrics = record.metrics
         parts = [match[1] for name in sorted(metrics) if (match := PART.fullmatch(name))]
         for part in parts:
             line: Line = {

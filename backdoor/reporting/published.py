@@ -38,10 +38,10 @@ PUBLISHED_CHANNELS = 60  # of the published network's layer
 def applies(records: Iterable[Record]) -> bool:
     """Tell whether the runs are of the published data and network, as far as the config says."""
     expected = {DATA_SET: "lab3", BADNET: "auto"}
-    runs = [record.run for record in records]
-    return bool(runs) and all(
-        expected.items() <= run.data.params.items() and run.data.tags[LAYER] == "pool_3"
-        for run in runs
+    there = list(records)
+    return bool(there) and all(
+        expected.items() <= record.params.items() and record.run.data.tags[LAYER] == "pool_3"
+        for record in there
     )
 
 

@@ -42,7 +42,7 @@ class Row:
 
 def row_of(record: Record) -> Row:
     """Return what the tables show of a complete run."""
-    metrics = record.run.data.metrics
+    metrics = record.metrics
     return Row(
         order=record.order,
         threshold=record.threshold,

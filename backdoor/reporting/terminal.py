@@ -31,14 +31,15 @@ def run_line(client: mlflow.MlflowClient, run: Run) -> str:
     """Return how a run ended, in one line."""
     if not is_complete(run):
         return f"{run.info.run_name} failed: {reason(run)}"
-    row = row_of(Record(client, run))
+    record = Record(client, run)
+    row = row_of(record)
     attack = row.attack_success_rate
     parts = [
         run.info.run_name,
         f"accuracy {row.accuracy:.2%}",
         f"ASR {attack:.2%}" if attack is not None else f"false alarms {row.false_alarm_rate:.2%}",
         f"{row.removed}/{row.channels} channels",
-        f"{run.data.metrics[WHOLE]:.1f} s",
+        f"{record.metrics[WHOLE]:.1f} s",
         f"cut at {run.data.tags[LAYER]}",
     ]
     return "  ".join(parts)
@@ -61,7 +62,8 @@ def check_line(client: mlflow.MlflowClient, run: Run) -> str:
         return f"{run.info.run_name} failed: {reason(run)}"
     suspect = run.data.tags.get(SUSPECTED)
     towards = "" if suspect is None else f", class {suspect}"
-    return f"{run.info.run_name}  {run.data.tags[ANSWER]}{towards}  {run.data.metrics[WHOLE]:.1f} s"
+    seconds = Record(client, run).metrics[WHOLE]
+    return f"{run.info.run_name}  {run.data.tags[ANSWER]}{towards}  {seconds:.1f} s"
 
 
 def checks_table(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -> str:
@@ -83,7 +85,7 @@ def checks_table(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -
     for line in lines if not any(line["ASR %"] for line in lines) else ():
         del line["ASR %"]
     table = str(tabulate(lines, headers="keys", tablefmt="simple", disable_numparse=True))
-    known = as_known([run for run in ordered if is_complete(run)])
+    known = as_known([Record(client, run) for run in ordered if is_complete(run)])
     return "\n".join([table, *(["", *known] if known else [])])
 
 

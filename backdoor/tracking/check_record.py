@@ -57,23 +57,26 @@ def log_network(
         mlflow.set_tag(data_tag(name, "sha256"), digests[name])
 
 
-def log_attack(network: "CutNetwork", poisoned: "PictureSet") -> None:
-    """Log how often the attack succeeds that is known of the network, whatever the verdict is."""
+def measure_known(network: "CutNetwork", poisoned: "PictureSet") -> dict[str, float]:
+    """Measure how often the attack succeeds that is known of the network."""
     labels = np.concatenate([network.classify_pictures(some) for some in read_chunks(poisoned)])
-    mlflow.log_metrics(measure_attack(BADNET, labels, poisoned.labels, poisoned.true_labels))
+    return measure_attack(BADNET, labels, poisoned.labels, poisoned.true_labels)
 
 
-def log_verdict(verdict: "Verdict", remedies: Sequence["Remedy"], page: str, folder: Path) -> None:
-    """Log the verdict, what repairs are worth, and the page."""
+def metrics_of(verdict: "Verdict", remedies: Sequence["Remedy"]) -> dict[str, float]:
+    """Return what a verdict rests on, and what repairs are worth."""
+    metrics = {} if verdict.score is None else {SCORE: verdict.score}
+    metrics |= {f"{r.name}/{name}": value for r in remedies for name, value in r.metrics().items()}
+    if remedies:
+        metrics |= {f"{BADNET}_{name}": value for name, value in remedies[0].before().items()}
+    return metrics
+
+
+def log_verdict(verdict: "Verdict", page: str, folder: Path) -> None:
+    """Log the verdict and the page."""
     mlflow.set_tags({VERDICT: verdict.sentence, ANSWER: verdict.answer})
     if verdict.suspects:
         mlflow.set_tag(SUSPECTED, verdict.suspects[0])
-    if verdict.score is not None:
-        mlflow.log_metric(SCORE, verdict.score)
-    rates = {f"{r.name}/{name}": value for r in remedies for name, value in r.metrics().items()}
-    if remedies:
-        rates |= {f"badnet_{name}": value for name, value in remedies[0].before().items()}
-    mlflow.log_metrics(rates)
     (folder / VERDICT_FILE).write_text(json.dumps(_plain(verdict), indent=2) + "\n")
     (folder / PAGE).write_text(page)
     mlflow.log_artifacts(str(folder))

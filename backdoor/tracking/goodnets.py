@@ -49,7 +49,7 @@ def fetch_goodnet(store: Store, address: str, folder: Path) -> tuple[Path, Known
     try:
         run = client.get_run(run_id)
         there = {file.path for file in client.list_artifacts(run_id)}
-        if name == MODEL and run.outputs and run.outputs.model_outputs:
+        if name.startswith(MODEL) and name not in there and run.outputs:
             model = f"models:/{run.outputs.model_outputs[0].model_id}"
             path = Path(mlflow.artifacts.download_artifacts(model, dst_path=str(folder)))
         else:
@@ -71,6 +71,6 @@ def fetch_goodnet(store: Store, address: str, folder: Path) -> tuple[Path, Known
 def _false_alarms(run: Run, name: str) -> float | None:
     """Return the rate that was measured: of a run's GoodNet, or of a check's by its remedy."""
     remedy = name.removeprefix(GOODNET_FILE).removesuffix(".keras")
-    metric = FALSE_ALARMS if remedy == MODEL else f"{remedy}/{FALSE_ALARMS}"
-    rate: float | None = run.data.metrics.get(metric)
+    metrics = run.data.metrics
+    rate: float | None = metrics.get(f"{remedy}/{FALSE_ALARMS}", metrics.get(FALSE_ALARMS))
     return rate

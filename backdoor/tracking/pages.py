@@ -13,17 +13,17 @@ from backdoor.tracking.record import (
     ATTACK,
     BADNET,
     DATA_SET,
-    DER,
     DETECTION,
     FALSE_ALARMS,
     KIND,
     ORDER,
     REMOVED,
     THRESHOLD,
+    axes_of,
     in_sweep,
     is_complete,
 )
-from backdoor.tracking.sweeps import axes_of
+from backdoor.tracking.registry import worth
 
 LEAST_WIDTH, LETTER = 40, 8  # pixels
 NOTE = "mlflow.note.content"  # shown as the description of a run
@@ -102,11 +102,6 @@ def _best(complete: Sequence[Run]) -> Mapping[str, Run]:
     best: dict[str, Run] = {}
     for run in complete:
         order = run.data.params.get(ORDER)
-        if order and (order not in best or _worth(run) > _worth(best[order])):
+        if order and (order not in best or worth(run) > worth(best[order])):
             best[order] = run
     return best
-
-
-def _worth(run: Run) -> float:
-    metrics = run.data.metrics
-    return float(metrics[DER] if DER in metrics else metrics[ACCURACY])

@@ -5,9 +5,11 @@ Whoever adds an artifact, a tag or a metric adds it here, and in tests/test_reco
 
 import csv
 import json
+import re
 import tempfile
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
@@ -19,7 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 from mlflow.models import ModelSignature
-from mlflow.types.schema import Schema, TensorSpec
+from mlflow.types.schema import ColSpec, DataType, Schema, TensorSpec
 from numpy.typing import NDArray
 
 from backdoor.cache import sha256
@@ -29,9 +31,11 @@ from backdoor.evaluation import (
     evaluate_poisoned,
     ratings,
 )
+from backdoor.pictures.brightness import Brightness
 from backdoor.pictures.picture_set import class_counts
 from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST
 from backdoor.samples import UNKNOWN, Samples, true_classes
+from backdoor.tracking.front import front_metrics
 
 if TYPE_CHECKING:
     from backdoor.detection import Outcome, Threshold
@@ -67,6 +71,16 @@ DETECTION_AT = {points: f"detection_rate_at_{points}_false_alarms" for points in
 
 # Artifacts
 MODEL = "goodnet"
+ANSWERS = {
+    "label": DataType.string,
+    "backdoored": DataType.boolean,
+    "badnet": DataType.string,
+    "pruned": DataType.string,
+    "score": DataType.double,
+}  # columns of what it answers when it is served
+SERVED_WITH = ("mlflow", "tensorflow", "keras", "numpy", "pandas")
+CONFIG_FILE = "config.json"  # the resolved config, {"dataset.name": "faces", ...}
+METRICS_FILE = "metrics.json"  # all metrics, intervals and seconds, too
 REPAIRED_FILE = "repaired.keras"
 CHANNELS_FILE = "channels.json"  # {"removed": [...], "order": [...]}
 LABELS_FILE = "labels.npz"  # {test set}_{badnet, pruned, truth, maybe repaired}, (n,) each
@@ -97,29 +111,48 @@ def in_sweep(sweep: str) -> str:
     return f"sweep.{sweep}"
 
 
-def log_goodnet(goodnet: Any) -> None:
-    """Log the Keras model G, for `mlflow.pyfunc`, `mlflow models serve` and Keras, and its SHA-256.
+def log_goodnet(
+    file: Path, run_name: str, shape: Sequence[int], scale: Brightness, names: Sequence[str]
+) -> None:
+    """Log a saved GoodNet, for `mlflow.pyfunc`, `mlflow models serve` and Keras, and its SHA-256.
 
     Signature and requirements are stated: left to MLflow, they are found out by importing the model
     in another process, which takes 8 to 22 s.
+
+    Args:
+        run_name: After which it is called.
+        shape: Height, width, channels of a picture.
+        scale: Of clean pictures; those in another one are refused.
+        names: Of all classes of the network.
     """
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *goodnet.input_shape[1:]))]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, goodnet.output_shape[-1]))]),
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *shape))]),
+        outputs=Schema([ColSpec(kind, name) for name, kind in ANSWERS.items()]),
     )
-    requirements = [
-        f"{name}=={metadata.version(name)}" for name in ("tensorflow", "keras", "numpy")
-    ]
-    logged = mlflow.tensorflow.log_model(
-        goodnet, name=MODEL, signature=signature, pip_requirements=requirements
-    )
+    requirements = [f"{name}=={metadata.version(name)}" for name in SERVED_WITH]
+    known = file.with_suffix(".json")
+    known.write_text(json.dumps({"scale": asdict(scale), "names": list(names)}))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*An input example was not provided")
+        logged = mlflow.pyfunc.log_model(
+            name=model_name(run_name),
+            python_model=str(Path(__file__).with_name("served_goodnet.py")),
+            artifacts={MODEL: str(file), "known": str(known)},
+            metadata={"scale": f"{scale.low:g} to {scale.high:g}"},
+            signature=signature,
+            pip_requirements=requirements,
+        )
+    known.unlink()
     mlflow.set_tag(GOODNET, _model_digest(logged.model_uri))
 
 
-def log_outcome(run_id: str, outcome: "Outcome", threshold: "Threshold", curves: Curves) -> None:
-    """Log metrics, curves, data sets and tags."""
-    seconds = {ORDER_SECONDS: outcome.ranking.seconds}
-    mlflow.log_metrics({**outcome.metrics(threshold), **seconds})
+def model_name(run_name: str) -> str:
+    """Return what the GoodNet of a run is called, of letters that MLflow takes."""
+    return re.sub(r"[^\w-]", "_", f"{MODEL}-{run_name}")
+
+
+def log_outcome(run_id: str, outcome: "Outcome", curves: Curves) -> None:
+    """Log curves, data sets and tags."""
     log_curves(run_id, curves)
     tags = {
         NETWORK: outcome.network.fingerprint,
@@ -178,23 +211,27 @@ def log_artifacts(
     mlflow.log_artifacts(str(folder))
 
 
-def log_repaired(metrics: Mapping[str, float]) -> None:
-    """Log what the repaired network is worth."""
-    mlflow.log_metrics(dict(metrics))
+def log_metrics(metrics: Mapping[str, float]) -> None:
+    """Log what was measured in the current run: what stands in front as metrics, all as a file."""
+    mlflow.log_metrics(front_metrics(metrics))
+    mlflow.log_dict(dict(metrics), METRICS_FILE)
 
 
-def log_seconds(seconds: Mapping[str, float]) -> None:
-    """Log how long each stage of the current run took."""
-    mlflow.log_metrics({f"{SECONDS}{stage}": value for stage, value in seconds.items()})
+def in_seconds(stages: Mapping[str, float]) -> dict[str, float]:
+    """Return how long each stage of a run took, as metrics."""
+    return {f"{SECONDS}{stage}": value for stage, value in stages.items()}
 
 
 def log_curves(run_id: str, curves: Curves) -> None:
-    """Log each curve's value at k as its metric's value at step k, in few calls."""
+    """Log the test sets' curves, a value at k as its metric's value at step k, in few calls.
+
+    All curves are in CURVES_FILE.
+    """
     now = int(time.time() * 1000)
     metrics = [
         Metric(f"{CURVE}{name}", float(value), now, step)
-        for name, curve in curves.items()
-        for step, value in enumerate(curve)
+        for name in (*TEST_CURVES, *DETECTION_CURVES)
+        for step, value in enumerate(curves.get(name, ()))
     ]
     for start in range(0, len(metrics), MOST_PER_BATCH):
         mlflow.MlflowClient().log_batch(run_id, metrics[start : start + MOST_PER_BATCH])
@@ -219,6 +256,12 @@ def log_data_set(run_id: str, name: str, path: Path, digest: str, pictures: int)
             return
 
 
+def axes_of(sweep: Run) -> dict[str, list[str]]:
+    """Return what a sweep varies over which values; nothing of a run that stands alone."""
+    axes: dict[str, list[str]] = json.loads(sweep.data.tags.get(AXES, "{}"))
+    return axes
+
+
 def is_complete(run: Run) -> bool:
     """Tell whether the run has finished and logged all that it had to."""
     return bool(run.info.status == "FINISHED" and run.data.tags.get(COMPLETE) == "true")
@@ -239,18 +282,29 @@ class Record:
     def threshold(self) -> float:
         return float(self.run.data.params[THRESHOLD])
 
+    @cached_property
+    def params(self) -> dict[str, str]:
+        """The resolved config; of what is lost, what MLflow's pages show."""
+        return {key: str(value) for key, value in self._json(CONFIG_FILE).items()} | dict(
+            self.run.data.params
+        )
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """All that was measured; of what is lost, what MLflow's pages show."""
+        return self._json(METRICS_FILE) | dict(self.run.data.metrics)
+
     @property
     def classes(self) -> int:
         return int(self.run.data.tags[CLASSES])
 
     def metric(self, name: str) -> float | None:
         """Return a metric, None where the run has none, as without poisoned pictures."""
-        value: float | None = self.run.data.metrics.get(name)
-        return value
+        return self.metrics.get(name)
 
     def count(self, name: str) -> int:
         """Return a metric that is a number of channels."""
-        return int(self.run.data.metrics[name])
+        return int(self.metrics[name])
 
     def size_of(self, name: str) -> int:
         """Return how many pictures a set has, 0 where there is no such set."""
@@ -261,8 +315,8 @@ class Record:
         for prefix in (CURVE, ""):  # in version 0.1 there was none
             history = self.client.get_metric_history(self.run.info.run_id, f"{prefix}{name}")
             if history:
-                break
-        return [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
+                return [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
+        return self._curve_in_file(name)
 
     @cached_property
     def labels(self) -> dict[str, NDArray[np.int64]]:
@@ -277,7 +331,7 @@ class Record:
     def _targets(self, labels: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
         if TARGETS in labels:
             return labels[TARGETS]
-        one = int(self.run.data.params[TARGET])  # earlier runs knew one for all
+        one = int(self.params[TARGET])  # earlier runs knew one for all
         return np.full(len(labels[f"{POISONED_TEST}_badnet"]), one)
 
     def samples(self) -> Samples:
@@ -291,10 +345,19 @@ class Record:
 
     def class_names(self) -> list[str] | None:
         """Return what the classes are called, None where that is not known."""
-        if not any(a.path == NAMES_FILE for a in self.client.list_artifacts(self.run.info.run_id)):
+        if NAMES_FILE not in self._files:
             return None
         names: list[str] = json.loads(self._text(NAMES_FILE))
         return names
+
+    @cached_property
+    def _files(self) -> set[str]:
+        return {file.path for file in self.client.list_artifacts(self.run.info.run_id)}
+
+    def _json(self, artifact: str) -> dict[str, Any]:
+        """Return a file's values; none of an earlier version's run, which has no such file."""
+        values: dict[str, Any] = json.loads(self._text(artifact)) if artifact in self._files else {}
+        return values
 
     def check(self) -> None:
         """Compare the metrics with the artifacts they came from: channels, labels, curves, GoodNet.
@@ -314,13 +377,11 @@ class Record:
             self._check(f"pictures of {name}", self.size_of(name), pictures)
         old = REPAIRED not in self.run.data.tags  # of version 0.2: fewer metrics and curves
         for name, value in self._recomputed(labels).items():
-            if old and name not in self.run.data.metrics:
+            if old and name not in self.metrics:
                 continue
             self._check(name, self.metric(name), value)
-        rows = list(csv.DictReader(self._text(CURVES_FILE).splitlines()))
         for name in TEST_CURVES if old else (*TEST_CURVES, *DETECTION_CURVES):
-            there = [float(row[name]) for row in rows] if name in rows[0] else []
-            self._check(name, self.curve(name), there)
+            self._check(name, self.curve(name), self._curve_in_file(name))
         model = f"models:/{self.run.outputs.model_outputs[0].model_id}"
         self._check(GOODNET, self.run.data.tags[GOODNET], _model_digest(model))
         if not old:
@@ -362,6 +423,12 @@ class Record:
                 None if (known == UNKNOWN).all() else known,
             )
         return evaluate_network("repaired", before, after, truth, attack)
+
+    def _curve_in_file(self, name: str) -> list[float]:
+        if CURVES_FILE not in self._files:
+            return []
+        rows = csv.DictReader(self._text(CURVES_FILE).splitlines())
+        return [float(row[name]) for row in rows if name in row]
 
     def _text(self, artifact: str) -> str:
         with tempfile.TemporaryDirectory() as folder:

@@ -11,17 +11,20 @@ import mlflow
 from mlflow.entities import Run
 
 from backdoor import __version__
+from backdoor.tracking.front import front_params
 from backdoor.tracking.kinds import RUN
 from backdoor.tracking.liveness import alive, dead
 from backdoor.tracking.record import (
     ALIVE,
     COMMIT,
     COMPLETE,
+    CONFIG_FILE,
     ERROR,
     KIND,
     LOG,
     RESULT,
     VERSION,
+    axes_of,
     in_sweep,
     is_complete,
 )
@@ -59,7 +62,9 @@ def tracked_run(
         run_id = run.info.run_id
         try:
             mlflow.set_tag(in_sweep(sweep or run_id), position)
-            mlflow.log_params(params)
+            swept = axes_of(mlflow.get_run(sweep)) if sweep else ()
+            mlflow.log_params(front_params(params, swept))
+            mlflow.log_dict(dict(params), CONFIG_FILE)
             yield run_id
             mlflow.set_tag(COMPLETE, "true")
         except BaseException as error:

@@ -14,6 +14,7 @@ from backdoor.tracking.record import (
     COMPLETE,
     KIND,
     RUNS,
+    axes_of,
     in_sweep,
     is_complete,
 )
@@ -56,12 +57,6 @@ def finish_sweep(store: Store, sweep: str, killed: bool) -> tuple[Run, list[Run]
     return parent, runs
 
 
-def axes_of(sweep: Run) -> dict[str, list[str]]:
-    """Return what a sweep varies over which values; nothing of a run that stands alone."""
-    axes: dict[str, list[str]] = json.loads(sweep.data.tags.get(AXES, "{}"))
-    return axes
-
-
 def positions_in(sweep: str, run: Run) -> list[int]:
     """Return which of the sweep's runs it is, from 1."""
     return [int(number) for number in run.data.tags.get(in_sweep(sweep), "").split(",") if number]
@@ -72,9 +67,23 @@ def complete_positions(sweep: str, runs: Sequence[Run]) -> set[int]:
     return {number for run in runs if is_complete(run) for number in positions_in(sweep, run)}
 
 
-def join_sweep(client: mlflow.MlflowClient, run_id: str, sweep: str, position: int) -> None:
-    """Have a complete run belong to this sweep, too, at this position."""
-    positions = {*positions_in(sweep, client.get_run(run_id)), position}
+def join_sweep(
+    client: mlflow.MlflowClient,
+    run_id: str,
+    sweep: str,
+    position: int,
+    params: Mapping[str, object],
+) -> None:
+    """Have a complete run belong to this sweep, too, at this position.
+
+    Args:
+        params: Of the run, of which those that this sweep varies are shown.
+    """
+    run = client.get_run(run_id)
+    for key in axes_of(client.get_run(sweep)):
+        if key in params and key not in run.data.params:
+            client.log_param(run_id, key, params[key])
+    positions = {*positions_in(sweep, run), position}
     client.set_tag(run_id, in_sweep(sweep), ",".join(map(str, sorted(positions))))
 
 

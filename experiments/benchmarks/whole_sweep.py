@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from backdoor.networks.cut import CutNetwork
 from backdoor.reporting.published import PUBLISHED
 from backdoor.tracking.connect import connect
-from backdoor.tracking.record import SECONDS
+from backdoor.tracking.record import SECONDS, Record
 from backdoor.tracking.store import Store
 from backdoor.tracking.sweeps import newest_sweep, runs_of
 from experiments.benchmarks.measure import Pictures
@@ -100,7 +100,7 @@ def _seconds_of_runs(folder: Path) -> dict[str, dict[str, float]]:
     return {
         run.info.run_name: {
             name.removeprefix(SECONDS): value
-            for name, value in run.data.metrics.items()
+            for name, value in Record(client, run).metrics.items()
             if name.startswith(SECONDS)
         }
         for run in runs_of(client, store, newest_sweep(client, store) or "")

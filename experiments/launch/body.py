@@ -14,6 +14,7 @@ from backdoor.evaluation import Labels
 from backdoor.networks.cut import CutNetwork
 from backdoor.networks.exports import export
 from backdoor.networks.goodnet import CHECKED, build_goodnet, saved_and_loaded
+from backdoor.pictures.brightness import brightness
 from backdoor.pictures.picture_set import PictureSet, evenly, read_pictures
 from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST, TestBed
 from backdoor.progress import Stopwatch
@@ -29,7 +30,7 @@ from experiments.launch.settings import RunSettings
 def detect_and_record(
     settings: RunSettings, run_id: str, cache: Cache, folder: Path
 ) -> dict[str, float]:
-    """Run the experiment, log what it gives to the current MLflow run, return seconds by stage.
+    """Run the experiment, log what it gives to the current MLflow run, return what is measured.
 
     Args:
         folder: An empty one, for files on their way.
@@ -42,17 +43,19 @@ def detect_and_record(
     with stage("goodnet"):
         goodnet = build_goodnet(network, outcome.removed(threshold))
         answers = {name: outcome.answers(name, threshold)[2] for name in bed.tests}
-        record.log_goodnet(_tried(goodnet, folder / "goodnet.keras", bed, answers, rng))
-        (folder / "goodnet.keras").unlink()
+        file = folder / f"{record.MODEL}.keras"
+        _tried(goodnet, file, bed, answers, rng)
+        scale, names = brightness(bed.clean_valid), bed.names(network.classes)
+        record.log_goodnet(file, settings.name, network.picture_shape, scale, names)
+        file.unlink()
     with stage("tracking"):
-        record.log_outcome(run_id, outcome, threshold, curves)
+        record.log_outcome(run_id, outcome, curves)
     with stage("repair"):
         repaired = repair(outcome, threshold, settings.repair, settings.seed)
         file = folder / record.REPAIRED_FILE
         model = _tried(repaired.model, file, bed, repaired.answers, rng)
         for kind in settings.export:
             export(model, kind, file.with_suffix(f".{kind}"), _some(bed.clean_test))
-        record.log_repaired(repaired.metrics())
     with stage("artifacts"):
         samples = sample_pictures(outcome, threshold, rng)
         figures = {
@@ -60,7 +63,12 @@ def detect_and_record(
             record.SAMPLES_PICTURE: draw_samples(samples, network.classes, bed.clean_test.names),
         }
         record.log_artifacts(outcome, threshold, curves, samples, figures, repaired.labels, folder)
-    return dict(Counter(stage.seconds) + Counter(outcome.seconds))
+    return {
+        **outcome.metrics(threshold),
+        **repaired.metrics(),
+        **record.in_seconds(Counter(stage.seconds) + Counter(outcome.seconds)),
+        record.ORDER_SECONDS: outcome.ranking.seconds,
+    }
 
 
 def _detected(network: CutNetwork, bed: TestBed, settings: RunSettings, cache: Cache) -> Outcome:

@@ -20,7 +20,14 @@ from backdoor.progress import Stopwatch
 from backdoor.pruning.kept import Kept
 from backdoor.remedies import Remedy, remedies
 from backdoor.reporting.check_page import Evidence, as_page
-from backdoor.tracking.check_record import log_attack, log_network, log_networks, log_verdict
+from backdoor.tracking.check_record import (
+    log_network,
+    log_networks,
+    log_verdict,
+    measure_known,
+    metrics_of,
+)
+from backdoor.tracking.record import in_seconds
 from backdoor.verdict import Usual, Verdict, judge
 from backdoor.versions import VERDICT
 from experiments.launch.opening import open_network_and_bed
@@ -32,12 +39,13 @@ log = logging.getLogger(__name__)
 def check_and_record(
     settings: CheckSettings, run_id: str, cache: Cache, folder: Path
 ) -> dict[str, float]:
-    """Say whether a network is backdoored, log that with the evidence, return seconds by stage.
+    """Say whether a network is backdoored, log that with the evidence, return what is measured.
 
     Args:
         folder: An empty one, for files on their way.
     """
     stage = Stopwatch()
+    measured: dict[str, float] = {}
     try:
         network, bed = open_network_and_bed(settings, cache, stage)
         poisoned = bed.poisoned
@@ -50,14 +58,15 @@ def check_and_record(
         log_network(run_id, network, bed, kept.digests)
         evidence = _evidence(settings, kept, cache, stage)
         if poisoned is not None:
-            log_attack(network, poisoned.test)
+            measured |= measure_known(network, poisoned.test)
     with stage("artifacts"):
-        log_verdict(evidence.verdict, evidence.remedies, as_page(evidence), folder)
+        log_verdict(evidence.verdict, as_page(evidence), folder)
     with stage("repair"):
         (folder / "networks").mkdir()
         _save(evidence.remedies, folder / "networks", np.random.default_rng(settings.seed))
         log_networks(folder / "networks")
-    return dict(stage.seconds)
+    measured |= metrics_of(evidence.verdict, evidence.remedies)
+    return measured | in_seconds(stage.seconds)
 
 
 def _evidence(settings: CheckSettings, kept: Kept, cache: Cache, stage: Stopwatch) -> Evidence:

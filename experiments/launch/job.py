@@ -22,7 +22,8 @@ from backdoor.reporting.sentences import NOTES
 from backdoor.reporting.terminal import LINES
 from backdoor.tracking.connect import connect
 from backdoor.tracking.pages import NOTE
-from backdoor.tracking.record import DEVICE, RESULT, log_seconds
+from backdoor.tracking.record import DEVICE, RESULT, WHOLE, log_metrics
+from backdoor.tracking.registry import register
 from backdoor.tracking.resume import result_key, settings_key
 from backdoor.tracking.runs import complete_run, mark_dead, tracked_run
 from backdoor.tracking.store import without_password
@@ -92,19 +93,23 @@ def _run(
         earlier = result and complete_run(client, settings.tracking, result)
         if earlier:
             if position.sweep:
-                join_sweep(client, earlier, position.sweep, position.number)
+                join_sweep(client, earlier, position.sweep, position.number, params)
+            run = client.get_run(earlier)
             said = f"{settings.name} complete already: {earlier} (force=true runs it again)"
-            return client.get_run(earlier), said
-        run = client.get_run(_tracked(settings, params, position, cache, work))
-        client.set_tag(run.info.run_id, NOTE, NOTES[work.kind](client, run))
-        return run, LINES[work.kind](client, run)
+        else:
+            run = client.get_run(_tracked(settings, params, position, cache, work))
+            said = LINES[work.kind](client, run)
+    if settings.register:
+        version = register(client, run, settings.register)
+        said = f"{said}  models:/{settings.register}/{version}"
+    return run, said
 
 
 def _tracked(
     settings: Settings, params: Params, position: Position, cache: Cache, work: Work
 ) -> str:
     """Compute and log what the settings say; return the id of its MLflow run."""
-    start = time.perf_counter()
+    start, client = time.perf_counter(), mlflow.MlflowClient()
     run = tracked_run(
         settings.name,
         params,
@@ -123,8 +128,9 @@ def _tracked(
 
         from experiments.launch.bodies import BODIES  # Keras, now that it may start
 
-        seconds = BODIES[work.kind](settings, run_id, cache, Path(folder))
-        log_seconds(seconds | {"total": time.perf_counter() - start})
+        measured = BODIES[work.kind](settings, run_id, cache, Path(folder))
+        log_metrics(measured | {WHOLE: time.perf_counter() - start})
+        mlflow.set_tag(NOTE, NOTES[work.kind](client, client.get_run(run_id)))
         mlflow.set_tag(RESULT, result_of(settings, params, cache))
     return run_id
 

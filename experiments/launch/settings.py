@@ -1,5 +1,6 @@
 """The config as typed values: what a run is told, checked where it enters."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from backdoor.tracking.store import Store
 RUNNING = "running"
 USUAL = ("first", "pool", "prune")  # of stop, rank_at and repair, which a run's name leaves out
 LONGEST = 1e8  # seconds, three years
+MODEL_NAME = re.compile(r"[\w.-]{1,100}")
 BRANCHES = {"int", "literal['all_to_all']", *TRIGGERS}  # of unions: places of mistakes, no keys
 POISONED = (POISONED_VALID, POISONED_TEST)
 
@@ -134,6 +136,7 @@ class Settings:
     tracking: Store
     attack: Attack | None = None
     network: Training | None = None
+    register: str | None = None
 
     def __post_init__(self) -> None:
         _ = self.recipe  # refuses parts that do not fit together
@@ -141,6 +144,11 @@ class Settings:
         if self.time_limit is not None and not 0 < self.time_limit < LONGEST:
             raise UserError(
                 f"time_limit: expected seconds above 0, or null for none, got {self.time_limit:g}"
+            )
+        if self.register is not None and not MODEL_NAME.fullmatch(self.register):
+            raise UserError(
+                f"register: expected a name of letters, digits, '.', '_' and '-', or null for "
+                f"none, got {self.register!r}"
             )
         if self.seed < 0:
             raise UserError(f"seed: expected a whole number of at least 0, got {self.seed}")
