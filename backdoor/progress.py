@@ -15,7 +15,14 @@ Item = TypeVar("Item")
 
 
 def progress(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    """Yield the items and show how many of `total` are done; `what` says what is being done."""
+    """Yield the items and show how many of `total` are done.
+
+    Args:
+        what: What is being done; nothing is shown where it is empty.
+    """
+    if not what:
+        yield from items
+        return
     if sys.stderr.isatty():
         yield from tqdm(items, desc=what, total=total, leave=False)
         return

@@ -1,18 +1,22 @@
 """A GoodNet at work: which of many unlabelled pictures are flagged, and is that too many."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 import scipy.stats
+from numpy.typing import NDArray
 
 from backdoor.errors import UserError
-from backdoor.evaluation import Labels, interval
-from backdoor.networks.goodnet import BADNET, PRUNED
-from backdoor.pictures.picture_set import CHUNK, PictureSet, read_chunks
+from backdoor.evaluation import Labels, flip_depth, interval
+from backdoor.networks.cut import CutNetwork
+from backdoor.networks.goodnet import BADNET, PRUNED, PRUNING, SCORES
+from backdoor.pictures.picture_set import PictureSet, read_chunks
 from backdoor.progress import progress
+from backdoor.pruning.any_walk import walk_network
 
+LONG_CHUNK = 2048  # pictures that are read at once
 BY_CHANCE = 0.01  # more flagged pictures than this would give by chance are an alarm
 
 
@@ -65,29 +69,74 @@ class Alarm:
         return self.chance is not None and self.chance < BY_CHANCE
 
 
-def taken_apart(goodnet: keras.Model) -> keras.Model:
-    """Return a GoodNet as pictures to two classes each, what B says and what B' says, (n,) twice.
+@dataclass(frozen=True, eq=False)
+class TakenApart:
+    """What a GoodNet compares: B, and B' by the factor of each channel, 1 or 0, (C,)."""
+
+    network: CutNetwork
+    keep: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Screened:
+    """What is said of pictures: by B, by B', and at which k the label changes first, (n,) each.
+
+    The last is None where the order of the channels is not known, and C + 1 of a picture whose
+    label never changes.
+    """
+
+    badnet: Labels
+    pruned: Labels
+    depth: Labels | None
+
+    @property
+    def flagged(self) -> NDArray[np.bool_]:
+        return np.asarray(self.badnet != self.pruned)
+
+
+def taken_apart(goodnet: keras.Model) -> TakenApart:
+    """Return the parts of a GoodNet.
 
     Raises:
         UserError: It is no GoodNet as `networks.goodnet` builds it.
     """
     try:
-        answers = [goodnet.get_layer(name).output for name in (BADNET, PRUNED)]
+        head, pruning, tail, scores, _, _ = map(
+            goodnet.get_layer, ("head", PRUNING, "tail", SCORES, BADNET, PRUNED)
+        )
     except ValueError as error:
         raise UserError(
-            f"goodnet: expected a GoodNet of this version, whose layers {BADNET} and {PRUNED} say "
-            f"what is compared, found another network"
+            "goodnet: expected a GoodNet that this version has made, which compares a network with "
+            "its pruned copy, found another network"
         ) from error
-    return keras.Model(goodnet.inputs, answers)
+    badnet = keras.Model(goodnet.inputs, scores.output)
+    keep = np.asarray(pruning.scale, np.float32)
+    return TakenApart(CutNetwork(badnet, PRUNING, "", head, tail, ""), keep)
 
 
-def screen(network: keras.Model, pictures: PictureSet) -> Iterator[tuple[Labels, Labels]]:
-    """Yield what B and B' say of the pictures, in chunks.
+def screen(
+    goodnet: TakenApart, pictures: PictureSet, order: NDArray[np.int64] | None = None
+) -> Iterator[Screened]:
+    """Yield what is said of the pictures, in chunks.
 
     Args:
-        network: As `taken_apart` gives it.
+        order: Of the channels, by which the flip depth is told.
     """
-    chunks = -(-len(pictures) // CHUNK)
-    for chunk in progress(read_chunks(pictures), f"Screening {len(pictures)} pictures", chunks):
-        badnet, pruned = (np.asarray(labels) for labels in network.predict_on_batch(chunk))
-        yield badnet.astype(np.int64), pruned.astype(np.int64)
+    network = goodnet.network
+    chunks = read_chunks(pictures, LONG_CHUNK)
+    what = f"Screening {len(pictures)} pictures"
+    for chunk in progress(chunks, what, -(-len(pictures) // LONG_CHUNK)):
+        activations = network.activate_pictures(chunk)
+        badnet = network.classify_activations(activations)
+        pruned = network.classify_activations(activations * goodnet.keep)
+        depth = None if order is None else flip_depth(walk_network(network, activations, order, ""))
+        yield Screened(badnet, pruned, depth)
+
+
+def joined(parts: Iterable[Screened]) -> Screened:
+    """Return what is said of all chunks."""
+    several = [*parts]
+    badnet = np.concatenate([part.badnet for part in several])
+    pruned = np.concatenate([part.pruned for part in several])
+    depths = [part.depth for part in several if part.depth is not None]
+    return Screened(badnet, pruned, np.concatenate(depths) if depths else None)

@@ -17,6 +17,8 @@ from backdoor.attacks.recipe import Training
 from backdoor.attacks.training import answers, train
 from backdoor.attacks.triggers import Patch
 from backdoor.tracking.connect import read_only
+from backdoor.tracking.front import MOST_PARAMS
+from backdoor.tracking.record import Record
 from backdoor.tracking.store import Store
 
 CLASSES, SIDE, TARGET = 8, 12, 3
@@ -93,9 +95,15 @@ def test_what_is_tracked_of_it(accused, place):
     names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     remedies = {f"{o}-{p}" for o in ("estimated_trigger", "stimulation") for p in (2, 4, 10)}
     networks = {f"{what}-{r}.keras" for what in ("repaired", "goodnet") for r in remedies}
-    assert names == {"check.html", "verdict.json", *networks}
-    best = min(run.data.metrics[f"{remedy}/repaired_turned"] for remedy in remedies)
-    assert best < run.data.metrics["badnet_turned"] > 0.5
+    assert names == {"check.html", "verdict.json", "config.json", "metrics.json", *networks}
+    metrics = Record(client, run).metrics
+    best = min(metrics[f"{remedy}/repaired_turned"] for remedy in remedies)
+    assert best < metrics["badnet_turned"] > 0.5
+    assert set(run.data.metrics) == {
+        *("score", "badnet_accuracy"),
+        *(f"{r}/{rate}" for r in remedies for rate in ("goodnet_accuracy", "false_alarm_rate")),
+    }
+    assert len(run.data.params) <= MOST_PARAMS
 
 
 def test_the_networks_that_are_kept_are_what_their_metrics_say(accused, place):

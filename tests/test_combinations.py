@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from backdoor.reporting.combinations import SAME_TAGS, combinations
+from backdoor.reporting.combinations import SAME_TAGS, combinations, varied
 from backdoor.reporting.report import rows_of
 from backdoor.reporting.terminal import runs_table
 from backdoor.tracking.connect import connect
+from backdoor.tracking.record import Record
 from backdoor.tracking.runs import tracked_run
 from backdoor.tracking.store import Store
-from backdoor.tracking.sweeps import newest_sweep, runs_of, start_sweep
+from backdoor.tracking.sweeps import join_sweep, newest_sweep, runs_of, start_sweep
 
 METRICS = ("goodnet_accuracy", "goodnet_attack_success_rate", "detection_rate", "false_alarm_rate")
 
@@ -139,3 +140,16 @@ def test_what_was_asked_for_stands_in_a_tag_and_not_in_a_file(store):
     sweep = Sweep(store, order=["asc"], threshold=["2", "4"])
     tags = sweep.client.get_run(sweep.id).data.tags
     assert json.loads(tags["axes"]) == {"order": ["asc"], "threshold": ["2", "4"]}
+
+
+def test_a_run_that_is_taken_over_shows_what_the_later_sweep_varies(store):
+    """It was made alone, when nobody knew what would be varied."""
+    sweep = Sweep(store, order=["asc"], network__augment=["false", "true"])
+    alone = {"order": "asc", "threshold": 2, "network.augment": False, "dataset.target": 0}
+    alone |= {"seed": 0, "dataset.divide_by": 1}
+    with tracked_run("asc-2", alone, sweep.alive) as run_id:
+        assert "network.augment" not in sweep.client.get_run(run_id).data.params
+    join_sweep(sweep.client, run_id, sweep.id, 1, alone)
+    run = sweep.client.get_run(run_id)
+    assert varied(sweep.client.get_run(sweep.id), run) == {"network.augment": "False"}
+    assert Record(sweep.client, run).params["seed"] == "0"

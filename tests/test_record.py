@@ -16,7 +16,7 @@ from backdoor.detection import detect
 from backdoor.networks.goodnet import build_goodnet, saved_and_loaded
 from backdoor.pictures.brightness import brightness
 from backdoor.repaired import repair
-from backdoor.samples import sample_pictures
+from backdoor.samples import sample_pictures, worst_mistakes
 from backdoor.tracking import record
 from backdoor.tracking.connect import connect
 from backdoor.tracking.front import MOST_METRICS
@@ -50,7 +50,10 @@ def written(folder, poisoned, how="prune"):
         fixed_answers = [(p, fixed.answers[name]) for name, p in bed.tests.items()]
         saved_and_loaded(fixed.model, folder / "files" / record.REPAIRED_FILE, fixed_answers, rng)
         record.log_outcome(run_id, outcome, curves)
-        samples = sample_pictures(outcome, 40, rng)
+        samples = {
+            record.SAMPLES_FILE: sample_pictures(outcome, 40, rng),
+            record.MISTAKES_FILE: worst_mistakes(outcome, 40),
+        }
         figures = {record.CURVES_PICTURE: Figure()}
         record.log_artifacts(outcome, 40, curves, samples, figures, fixed.labels, folder / "files")
         numbers = {**outcome.metrics(40), **fixed.metrics(), "seconds/total": 1.5}

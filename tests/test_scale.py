@@ -17,6 +17,7 @@ from test_sweep import SETS, SMALL, command, started
 from backdoor.cache import Cache
 from backdoor.tracking.connect import connect
 from backdoor.tracking.liveness import alive, dead
+from backdoor.tracking.record import Record
 from backdoor.tracking.runs import mark_dead, tracked_run
 from backdoor.tracking.store import Store
 from backdoor.tracking.sweeps import newest_sweep, runs_of
@@ -46,10 +47,11 @@ def runs_in(folder, uri=None):
 
 def numbers(folder, uri=None):
     """What the newest sweep's runs have logged, times left out."""
+    client = connect(Store(uri, str(folder / "mlruns"), "backdoor"))
     return {
         run.info.run_name: {
             name: value
-            for name, value in run.data.metrics.items()
+            for name, value in Record(client, run).metrics.items()
             if not name.startswith(("seconds/", "system/"))
         }
         for run in runs_in(folder, uri)

@@ -20,7 +20,7 @@ from backdoor.pictures.readers.wanted import Wanted
 from backdoor.pictures.scale import divided_by
 from backdoor.reporting.figures import draw_samples
 from backdoor.samples import Samples
-from backdoor.screening import BY_CHANCE, Alarm, screen, taken_apart
+from backdoor.screening import BY_CHANCE, Alarm, joined, screen, taken_apart
 
 SHAPE = (12, 10, 3)
 UNLABELLED = Wanted(divided_by(1), SHAPE, labelled=False)
@@ -88,21 +88,36 @@ def networks(tmp_path_factory):
     return network.model, masked(network, removed), place
 
 
-def test_a_goodnet_is_taken_apart_into_the_two_it_compares(networks, tmp_path):
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_goodnet_is_taken_apart_into_the_two_it_compares(networks, tmp_path, ordered):
     badnet, pruned, place = networks
-    apart = taken_apart(load_badnet(place / "goodnet.keras"))
+    goodnet = load_badnet(place / "goodnet.keras")
+    parts = taken_apart(goodnet)
     pictures = open_pictures(in_npy(tmp_path), wanted=UNLABELLED)
-    b, p = (np.concatenate(several) for several in zip(*screen(apart, pictures), strict=True))
+    channels = parts.network.channels
+    order = np.random.default_rng(1).permutation(channels) if ordered else None
+    found = joined(screen(parts, pictures, order))
     shown = PICTURES.astype(np.float32)
-    assert (b == badnet.predict(shown, verbose=0).argmax(axis=1)).all()
-    assert (p == pruned.predict(shown, verbose=0).argmax(axis=1)).all()
-    assert (b != p).any()
-    whole = load_badnet(place / "goodnet.keras").predict(shown, verbose=0).argmax(axis=1)
-    assert (whole == goodnet_labels(b, p, 7)).all()
+    assert (found.badnet == badnet.predict(shown, verbose=0).argmax(axis=1)).all()
+    assert (found.pruned == pruned.predict(shown, verbose=0).argmax(axis=1)).all()
+    assert found.flagged.any()
+    whole = goodnet.predict(shown, verbose=0).argmax(axis=1)
+    assert (whole == goodnet_labels(found.badnet, found.pruned, 7)).all()
+    if order is None:
+        assert found.depth is None
+        return
+    network = cut_network(badnet)
+    steps = [
+        masked(network, order[:k]).predict(shown, verbose=0).argmax(axis=1)
+        for k in range(channels + 1)
+    ]
+    for number, depth in enumerate(found.depth):
+        changed = [k for k, step in enumerate(steps) if step[number] != steps[0][number]]
+        assert depth == (changed[0] if changed else channels + 1)
 
 
 def test_another_network_is_no_goodnet(networks):
-    with pytest.raises(UserError, match=r"expected a GoodNet .* found another network"):
+    with pytest.raises(UserError, match=r"expected a GoodNet .*, found another network"):
         taken_apart(load_badnet(networks[2] / "badnet.keras"))
 
 

@@ -27,7 +27,9 @@ from backdoor.networks.model_files import load_badnet
 from backdoor.pruning.orders import orders
 from backdoor.pruning.stop import channels_to_remove
 from backdoor.tracking.connect import connect
+from backdoor.tracking.front import MOST_METRICS, MOST_PARAMS
 from backdoor.tracking.record import Record
+from backdoor.tracking.registry import register
 from backdoor.tracking.store import Store
 from backdoor.tracking.sweeps import newest_sweep, runs_of
 from experiments import run
@@ -230,10 +232,11 @@ def test_runs_are_nested_under_one_parent_named_after_the_grid(client, runs):
     assert parent.info.status == "FAILED"
 
 
-def test_metrics_parameters_tags_and_inputs_are_logged(runs):
+def test_metrics_parameters_tags_and_inputs_are_logged(client, runs):
     asc = runs["asc-2"]
-    assert {n for n in asc.data.metrics if "/" not in n} >= METRICS
-    assert {"seconds/total", "seconds/goodnet", "seconds/walk"} <= set(asc.data.metrics)
+    record = Record(client, asc)
+    assert {n for n in record.metrics if "/" not in n} >= METRICS
+    assert {"seconds/total", "seconds/goodnet", "seconds/walk"} <= set(record.metrics)
     expected = {
         "order": "asc",
         "threshold": "2",
@@ -242,12 +245,27 @@ def test_metrics_parameters_tags_and_inputs_are_logged(runs):
         "dataset.name": "faces",
     }
     assert expected.items() <= asc.data.params.items()
-    assert "dataset.draw.classes" in asc.data.params
+    assert record.params["dataset.draw.classes"] == "6"
+    assert asc.data.tags["command"].endswith("order=asc threshold=2 " + " ".join(SMALL))
     assert asc.data.params["device_name"].startswith(("CPU, ", "NVIDIA "))
     assert asc.data.tags["network.layer"] == "pool_3"
     assert len(asc.data.tags["network.sha256"]) == 64
     inputs = {each.tags[0].value: each.dataset for each in asc.inputs.dataset_inputs}
     assert set(inputs) == set(SETS)
+
+
+def test_what_stands_in_front_is_what_a_person_would_choose(runs):
+    asc = runs["asc-2"]
+    assert len(asc.data.metrics) <= MOST_METRICS
+    assert len(asc.data.params) <= MOST_PARAMS
+    rates = ("accuracy", "attack_success_rate")
+    assert set(asc.data.metrics) == {
+        *(f"{network}_{rate}" for network in ("badnet", "goodnet") for rate in rates),
+        *("detection_rate", "false_alarm_rate", "channels_removed", "channels_total"),
+        "goodnet_der",
+        *(f"curve/test_goodnet_{rate}" for rate in rates),
+        *("curve/test_detection_rate", "curve/test_false_alarm_rate"),
+    }
 
 
 def test_the_small_badnet_is_one(runs):
@@ -294,7 +312,7 @@ def test_every_number_is_that_of_networks_pruned_the_slow_way(name, runs, client
     assert run.data.metrics["channels_removed"] == k
     on_clean = goodnet_labels(predict(model, "test"), predict(networks[k], "test"), 6)
     on_poisoned = goodnet_labels(predict(model, "bad"), predict(networks[k], "bad"), 6)
-    metrics = run.data.metrics
+    metrics = Record(client, run).metrics
     assert metrics["goodnet_accuracy"] == pytest.approx((on_clean == sets["test"][1]).mean())
     assert metrics["goodnet_attack_success_rate"] == pytest.approx((on_poisoned == 0).mean())
     assert metrics["detection_rate"] == pytest.approx((on_poisoned == 6).mean())
@@ -321,15 +339,45 @@ def test_the_tracked_goodnet_answers_through_mlflow_and_through_keras(runs, data
     with h5py.File(data / "data/bd/bd_test.h5") as file:
         pictures = file["data"][()].transpose(0, 2, 3, 1).astype(np.float32)
     uri = f"models:/{each.outputs.model_outputs[0].model_id}"
-    answers = mlflow.pyfunc.load_model(uri).predict(pictures)
-    assert answers.shape == (120, 7)
-    assert (answers.argmax(axis=1) == 6).mean() == pytest.approx(
-        each.data.metrics["detection_rate"]
-    )
+    served = mlflow.pyfunc.load_model(uri)
+    assert served.metadata.metadata == {"scale": "0 to 255"}
+    answers = served.predict(pictures)
+    assert list(answers) == ["label", "backdoored", "badnet", "pruned", "score"]
+    assert answers["backdoored"].mean() == pytest.approx(each.data.metrics["detection_rate"])
+    assert ((answers["label"] == "backdoored") == answers["backdoored"]).all()
+    assert (answers["backdoored"] == (answers["badnet"] != answers["pruned"])).all()
     (file,) = Path(mlflow.artifacts.download_artifacts(uri)).rglob("*.keras")
-    np.testing.assert_array_equal(
-        keras.models.load_model(file).predict(pictures, verbose=0), answers
-    )
+    labels = keras.models.load_model(file).predict(pictures, verbose=0).argmax(axis=1)
+    named = np.array([*map(str, range(6)), "backdoored"])[labels]
+    assert (answers["label"] == named).all()
+    badnet = load_badnet(data / "models/bd_net.keras").predict(pictures, verbose=0)
+    assert (answers["badnet"] == badnet.argmax(axis=1).astype(str)).all()
+    np.testing.assert_allclose(answers["score"], badnet.max(axis=1), rtol=1e-5)
+
+
+def test_pictures_in_another_scale_are_refused(runs, data):
+    """Divided by 255 they got a confident answer."""
+    with h5py.File(data / "data/cl/test.h5") as file:
+        pictures = file["data"][()].transpose(0, 2, 3, 1).astype(np.float32)
+    model = f"models:/{runs['asc-30'].outputs.model_outputs[0].model_id}"
+    served = mlflow.pyfunc.load_model(model)
+    assert len(served.predict(pictures)) == 120
+    for scaled in (pictures / 255, pictures / 127.5 - 1, pictures * 2):
+        with pytest.raises(
+            mlflow.MlflowException, match="expected pictures in a scale of 0 to 255"
+        ):
+            served.predict(scaled.astype(np.float32))
+
+
+def test_registered_goodnets_have_an_alias_for_the_best(client, runs):
+    """In whichever order they come, and however often."""
+    names = ("desc-2", "asc-30", "asc-2", "asc-30")
+    versions = [register(client, runs[name], "some faces") for name in names]
+    assert versions == ["1", "2", "3", "2"]
+    best = client.get_model_version_by_alias("some faces", "best")
+    rated = max(names, key=lambda name: runs[name].data.metrics["goodnet_der"])
+    assert best.run_id == runs[rated].info.run_id
+    assert len(mlflow.pyfunc.load_model("models:/some faces@best").metadata.signature.inputs) == 1
 
 
 def test_artifacts_say_which_channels_went_and_what_was_seen(client, runs, tmp_path):
@@ -357,7 +405,7 @@ def test_the_report_is_rebuilt_from_the_tracked_runs_alone(folder, sweep, client
             each.with_name(f"hidden-{each.name}").rename(each)
     assert done.returncode == 0, done.stderr
     report = folder / "report"
-    assert {"table1.md", "table1.csv", "table1.tex", "table2.md", "figure1.svg"} <= {
+    assert {"table1.md", "table1.csv", "table1.tex", "table2.md", "figure1.svg", "index.html"} <= {
         f.name for f in report.iterdir()
     }
     for name in ("figure1", "figure2", "class_distribution"):
@@ -374,7 +422,13 @@ def test_the_report_is_rebuilt_from_the_tracked_runs_alone(folder, sweep, client
     assert "Missing: up-2, up-30." in done.stdout
     assert "Table 3" in done.stdout
     parent = runs["asc-2"].data.tags["mlflow.parentRunId"]
-    assert "report/table1.md" in {f.path for f in client.list_artifacts(parent, "report")}
+    assert {"report/table1.md", "report/index.html"} <= {
+        f.path for f in client.list_artifacts(parent, "report")
+    }
+    page = (report / "index.html").read_text()
+    assert f"http://127.0.0.1:5000/#/experiments/1/runs/{runs['asc-2'].info.run_id}" in page
+    repeated = "python -m experiments.run -m order=asc,desc,up threshold=2,30"
+    assert f"To repeat it: <code>{repeated} {' '.join(SMALL)}</code>" in page
 
 
 def mistaken(capsys, monkeypatch, *arguments):
@@ -396,6 +450,7 @@ MISTAKES = {
     "threshold in words": (["threshold=abc"], "above 0 and at most 100, got abc"),
     "never reached": (["threshold=99.9"], "the largest drop is"),
     "layer": (["layer=pool_9"], "there are: pool_1, pool_2, pool_3"),
+    "register": (["register=a/b"], "register: expected a name of letters, digits, '.', '_' and"),
     "device": (["device=tpu"], "device: expected one of auto, cpu, gpu, got 'tpu'"),
     "no network": (["badnet.path=none.keras"], "none.keras: expected a network"),
     "no file": (["dataset.clean_test=none.h5"], "none.h5: expected an HDF5 file of pictures"),
@@ -561,14 +616,17 @@ def test_clean_pictures_alone_give_accuracy_and_false_alarms_and_nothing_of_atta
     assert "asc-30  accuracy" in printed
     assert "ASR" not in printed
     (run,) = client.search_runs(["1"], max_results=1, order_by=["start_time DESC"])
-    shown = {name: value for name, value in run.data.metrics.items() if "/" not in name}
-    with_poisoned = runs["asc-30"].data.metrics
+    metrics = Record(client, run).metrics
+    shown = {name: value for name, value in metrics.items() if "/" not in name}
+    with_poisoned = Record(client, runs["asc-30"]).metrics
     assert shown == {name: with_poisoned[name] for name in shown}
     assert set(shown) == CLEAN_METRICS
     done = command(folder, "experiments.report", f"sweep={run.info.run_id}", "folder=clean")
     assert done.returncode == 0, done.stderr
     assert "false alarms %" in done.stdout
-    assert not re.search("ASR|detected|attack", done.stdout)
+    known = "without poisoned pictures nothing is known of attacks."
+    assert known in done.stdout
+    assert not re.search("ASR|detected|attack", done.stdout.replace(known, ""))
     assert matplotlib.image.imread(folder / "clean/figure2.png").std() > 0.01
     one = [*SMALL, "dataset.poisoned_valid=null"]
     code, printed = mistaken(capsys, monkeypatch, *one)
@@ -676,8 +734,11 @@ def test_screening_says_of_the_test_sets_what_was_tracked(
     )
     assert done.returncode == code, done.stdout + done.stderr
     lines = (folder / "screened" / metric / "screen.csv").read_text().splitlines()
-    assert lines[0] == "picture,badnet,pruned,backdoored"
-    flagged = sum(line.endswith(",yes") for line in lines[1:])
+    assert lines[0] == "picture,badnet,pruned,backdoored,flip_depth"
+    flagged = sum(",yes," in line for line in lines[1:])
+    removed = run.data.metrics["channels_removed"]
+    depths = [line.split(",") for line in lines[1:]]
+    assert all(0 < int(depth[4]) <= removed for depth in depths if depth[3] == "yes")
     assert flagged / (len(lines) - 1) == pytest.approx(run.data.metrics[metric])
     assert done.stdout.startswith(f"{flagged} of {len(lines) - 1} pictures are flagged")
     sheet = matplotlib.image.imread(folder / "screened" / metric / "flagged.png")

@@ -143,7 +143,7 @@ class CutNetwork:
         A few chunks are on their way at once: one is read while others are computed.
         """
         threads = Parallel(IN_FLIGHT, "threading", "generator", batch_size=1)
-        parts = threads(delayed(self._head)(chunk) for chunk in chunks)
+        parts = threads(delayed(self.activate_pictures)(chunk) for chunk in chunks)
         activations = np.empty((count, *self.head.output_shape[1:]), np.float32)
         start = 0
         for part in progress(parts, what, -(-count // CHUNK)):
@@ -152,7 +152,8 @@ class CutNetwork:
         return activations
 
     @cached_property
-    def _head(self) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+    def activate_pictures(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        """The head as a function of arrays: pictures to activations (n, ..., C)."""
         size = CHUNK if tf.config.list_logical_devices("GPU") else SMALL_CHUNK
         return _in_batches(_compiled(self.head, labels=False), size)
 

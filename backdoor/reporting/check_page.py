@@ -1,12 +1,9 @@
 """The page of a check: the verdict and its evidence in words, bars and pictures; one file."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import jinja2
 from matplotlib.figure import Figure
 
 from backdoor.evaluation import goodnet_labels
@@ -14,7 +11,7 @@ from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.test_bed import TestBed
 from backdoor.remedies import Remedy
 from backdoor.reporting.check_figures import draw_evidence, draw_trigger, shown_rows
-from backdoor.reporting.row import percent
+from backdoor.reporting.html import inline, rendered
 from backdoor.verdict import DOUBTFUL, SURE, Verdict
 
 PAGE = "check.html"
@@ -59,20 +56,17 @@ class Evidence:
 
 def as_page(evidence: Evidence) -> str:
     """Return the page, which needs nothing beside it."""
-    loader = jinja2.PackageLoader("backdoor.reporting")
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
-    environment.filters["percent"] = lambda rate: percent(rate, 1)
     verdict, findings = evidence.verdict, evidence.verdict.findings
     shown: dict[str, object] = {"evidence": evidence, "verdict": verdict, "told": TOLD}
     shown["limits"] = {"sure": SURE, "doubtful": DOUBTFUL}
     if findings is not None:
-        shown["bars"] = _inline(draw_evidence(findings, verdict.suspects, evidence.classes))
+        shown["bars"] = inline(draw_evidence(findings, verdict.suspects, evidence.classes))
     if evidence.remedies:
         remedy = evidence.remedies[min(SHOWN_REMEDY, len(evidence.remedies) - 1)]
         shown["rows"] = [{"name": some.name, **some.metrics()} for some in evidence.remedies]
         shown["before"], shown["shown_remedy"] = remedy.before(), remedy.name
-        shown["pictures"] = _inline(_trigger_figure(remedy, evidence.classes))
-    return environment.get_template(PAGE).render(shown)
+        shown["pictures"] = inline(_trigger_figure(remedy, evidence.classes))
+    return rendered(PAGE, shown)
 
 
 def _trigger_figure(remedy: Remedy, classes: Sequence[str]) -> Figure:
@@ -86,10 +80,3 @@ def _trigger_figure(remedy: Remedy, classes: Sequence[str]) -> Figure:
         several = zip(badnet[some], pruned[some], goodnet, strict=True)
         captions.append([f"B: {named[b]}\nB': {named[p]}\nG: {named[g]}" for b, p, g in several])
     return draw_trigger(trigger, remedy.outcome.bed.clean_test, captions, chosen)
-
-
-def _inline(figure: Figure) -> str:
-    """Return a figure as an address that holds it."""
-    file = io.BytesIO()
-    figure.savefig(file, format="svg")
-    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

@@ -16,6 +16,7 @@ from backdoor.samples import UNKNOWN, Samples
 PANELS_A_ROW, MANY_A_ROW = 2, 4
 MOST_LOST = 40  # points of accuracy: what costs more is no defence
 LONGEST_NAME = 14  # letters above a picture
+MOST_BARS = 200  # classes; of more it is counted how many have so many pictures
 MOST_NAMED = 40  # classes whose names fit below an axis
 CAPTION, GAP = 0.6, 0.06  # above and between pictures, in their widths
 LINES = ("-", "--", "-.", ":")
@@ -53,9 +54,10 @@ def draw_samples(
         names: Of the classes, where they have any.
         kinds: What the two rows are called.
     """
-    rows = {kinds[0]: np.flatnonzero(~samples.poisoned)}
-    if samples.poisoned.any():
-        rows[kinds[1]] = np.flatnonzero(samples.poisoned)
+    both = (np.flatnonzero(~samples.poisoned), np.flatnonzero(samples.poisoned))
+    rows = {kind: indices for kind, indices in zip(kinds, both, strict=True) if len(indices)}
+    if not rows:
+        return _nothing("none")
     columns = max(len(indices) for indices in rows.values())
     height, width = samples.pictures.shape[1] / samples.pictures.shape[2], 1.0
     figure = Figure(figsize=(1.6 * columns + 0.5, 1.6 * (height + CAPTION) * len(rows)))
@@ -72,6 +74,11 @@ def draw_samples(
     axis.set(xlim=(-0.3, columns * (width + GAP)), ylim=(-len(rows) * (height + CAPTION), 0))
     axis.axis("off")
     return figure
+
+
+def draw_mistakes(samples: Samples, classes: int, names: Sequence[str] | None = None) -> Figure:
+    """Draw clean pictures that G gets wrong above poisoned ones that it does not notice."""
+    return draw_samples(samples, classes, names, ("wrong", "missed"))
 
 
 def draw_curves(panels: Sequence[Panel], network: str) -> Figure:
@@ -139,15 +146,23 @@ def draw_detection(panels: Sequence[Panel]) -> Figure:
 def draw_class_distribution(
     counts: Mapping[str, Sequence[int]], names: Sequence[str] | None = None
 ) -> Figure:
-    """Draw how many pictures each class has, one panel a set; `counts[set][class]`."""
+    """Draw how many pictures each class has, one panel a set; `counts[set][class]`.
+
+    Of more than MOST_BARS classes, how many classes have so many pictures.
+    """
     figure = Figure(figsize=(10, 2.1 * len(counts)), layout="constrained")
     axes = figure.subplots(len(counts), 1, squeeze=False, sharex=True)[:, 0]
+    many = max(map(len, counts.values())) > MOST_BARS
     for axis, (name, values) in zip(axes, counts.items(), strict=True):
-        axis.bar(range(len(values)), values, color=ACCURACY)
+        if many:  # bars would be thinner than a line
+            axis.bar(*np.unique(values, return_counts=True), color=ACCURACY)
+            axis.set_ylabel("classes")
+        else:
+            axis.bar(range(len(values)), values, color=ACCURACY)
+            axis.set_ylabel("pictures")
         axis.set_title(f"{name.replace('_', ' ')}: {sum(values)} pictures", loc="left", fontsize=10)
-        axis.set_ylabel("pictures")
         axis.margins(x=0.01)
-    axes[-1].set_xlabel("class, as labelled in the file")
+    axes[-1].set_xlabel("pictures of a class" if many else "class, as labelled in the file")
     if names and len(names) <= MOST_NAMED:
         axes[-1].set_xticks(range(len(names)), map(_short, names), rotation=45, ha="right")
     return figure
@@ -168,6 +183,12 @@ def draw_benchmark(
         axis.plot(list(points), list(points.values()), "o-", color=ACCURACY)
         axis.set(xlabel=what, ylabel="seconds", ylim=(0, 1.1 * max(points.values())))
         axis.grid(alpha=0.3)
+    return figure
+
+
+def _nothing(said: str) -> Figure:
+    figure = Figure(figsize=(4, 0.6))
+    figure.text(0.02, 0.4, said, size=10)
     return figure
 
 

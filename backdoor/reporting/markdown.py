@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from backdoor.reporting.formats import FORMATS
+from backdoor.reporting.page import PAGE, as_page
 from backdoor.reporting.report import Report, ReportFigure, Section
 from backdoor.reporting.tables import Table
 
@@ -16,7 +17,9 @@ OWN_FILES = (
     "parts*.*",
     "figure[1-4]*.*",
     "class_distribution*.*",
+    "mistakes*.*",
     REPORT_FILE,
+    PAGE,
 )
 FIGURE_FORMATS = ("png", "svg")
 
@@ -24,6 +27,7 @@ FIGURE_FORMATS = ("png", "svg")
 def as_markdown(report: Report, figures: bool = True) -> str:
     """Return the whole report; without figures, what a terminal can show of it."""
     paragraphs = [f"# {report.title}\n"]
+    paragraphs += [f"    {report.command}\n"] if report.command else []
     for table in report.tables:
         paragraphs += _table(table)
     for number, section in enumerate(report.sections, start=1):
@@ -44,6 +48,7 @@ def write_files(report: Report, folder: Path) -> None:
                 for kind in FIGURE_FORMATS:
                     entry.figure.savefig(folder / f"{entry.name}{suffix}.{kind}", dpi=150)
     (folder / REPORT_FILE).write_text(as_markdown(report))
+    (folder / PAGE).write_text(as_page(report))
 
 
 def replace_files(folder: Path, made: Path) -> None:
@@ -63,6 +68,7 @@ def suffix_of(report: Report, number: int) -> str:
 
 def _section(section: Section, suffix: str, figures: bool) -> list[str]:
     paragraphs = [f"## {section.title}\n"] if section.title else []
+    paragraphs += [f"{' '.join(section.summary)}\n"] if section.summary else []
     for table in section.tables:
         paragraphs += _table(table)
     paragraphs += [f"{note}\n" for note in section.notes]

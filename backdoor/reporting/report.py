@@ -14,20 +14,25 @@ from backdoor.pruning.orders import labelled, orders
 from backdoor.reporting import published
 from backdoor.reporting.combinations import Combination, combinations
 from backdoor.reporting.comparison import comparison_notes, comparison_table, needs_comparison
+from backdoor.reporting.facts import Fact, facts
 from backdoor.reporting.figures import (
     Panel,
     draw_class_distribution,
     draw_curves,
     draw_detection,
+    draw_mistakes,
     draw_pareto,
     draw_samples,
 )
 from backdoor.reporting.parts import parts_table
 from backdoor.reporting.row import Row, row_of
 from backdoor.reporting.seeds import seeds_table
+from backdoor.reporting.summary import summary
 from backdoor.reporting.tables import Table, order_table
 from backdoor.reporting.zoo import zoo_table
+from backdoor.tracking.pages import page_of, pages_of
 from backdoor.tracking.record import (
+    COMMAND,
     DETECTION_CURVES,
     REMOVED,
     RUNS,
@@ -36,6 +41,11 @@ from backdoor.tracking.record import (
 )
 from backdoor.tracking.store import Store
 from backdoor.tracking.sweeps import newest_sweep, runs_of
+
+MISTAKEN = "clean pictures that G gets wrong, the first to change along the walk"
+MISSED = ", and poisoned ones that get the attacker's class, the last to change"
+
+Drawing = tuple[str, Callable[[], Figure]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +64,20 @@ class ReportFigure:
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """All there is of the runs that may be compared; the title is empty where there is one."""
+    """All there is of the runs that may be compared.
+
+    Attributes:
+        title: Empty where there is one section.
+        summary: What it comes to, in sentences.
+        facts: What was run where, name and value.
+    """
 
     title: str
+    summary: Sequence[str]
     tables: Sequence[Table]
     notes: Sequence[str]
     figures: Sequence[ReportFigure]
+    facts: Sequence[Fact]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +85,15 @@ class Report:
     """What is shown of a sweep.
 
     Attributes:
+        runs_at: Address of MLflow's pages of a run, before its id.
+        command: By which the sweep can be repeated; empty where that is not known.
         tables: Over all sections.
     """
 
     sweep: str
     title: str
+    runs_at: str
+    command: str
     sections: Sequence[Section]
     tables: Sequence[Table]
     notes: Sequence[str]
@@ -106,7 +128,10 @@ def build_report(
     never = int(parent.data.tags.get(RUNS, len(runs))) - len(runs)
     notes = [f"{never} runs of the sweep were never started."] if never > 0 else []
     tables = [table for table in (zoo_table(combined), seeds_table(combined)) if table]
-    return Report(name, f"Sweep {parent.info.run_name}", sections, tables, notes)
+    runs_at = f"{pages_of(store)}{page_of(parent)}".removesuffix(name)
+    command = parent.data.tags.get(COMMAND, "")
+    title = f"Sweep {parent.info.run_name}"
+    return Report(name, title, runs_at, command, sections, tables, notes)
 
 
 def _section(combination: Combination, explain: Callable[[Exception], str]) -> Section:
@@ -135,7 +160,8 @@ def _section(combination: Combination, explain: Callable[[Exception], str]) -> S
     parts = parts_table(combination.records.items())
     tables += [parts] if parts else []
     figures = _figures(combination, explain) if combination.records else []
-    return Section(combination.title, tables, notes, figures)
+    told = summary([row_of(record) for record in records])
+    return Section(combination.title, told, tables, notes, figures, facts([*records]))
 
 
 def _numbered(combination: Combination) -> list[str]:
@@ -171,25 +197,35 @@ def _check(combination: Combination, explain: Callable[[Exception], str]) -> lis
 
 
 def _figures(combination: Combination, explain: Callable[[Exception], str]) -> list[ReportFigure]:
-    """Draw the figures; Figure 1 shows the first order at its largest threshold."""
+    """Draw the figures; one whose artifacts are lost says so."""
+    figures = []
+    for name, (title, draw) in _drawings(combination).items():
+        try:
+            figures.append(ReportFigure(name, title, draw()))
+        except (OSError, MlflowException) as error:
+            figures.append(ReportFigure(name, title, None, explain(error)))
+    return figures
+
+
+def _drawings(combination: Combination) -> dict[str, Drawing]:
+    """Return title and drawing of each figure; Figure 1 shows the first order at its largest stop.
+
+    Mistakes are shown of the same run.
+    """
     numbered = _numbered(combination)
     first = min(combination.records, key=lambda cell: (numbered.index(cell[0]), -cell[1]))
-    record = combination.records[first]
+    record, shown = combination.records[first], f"{first[0]} to {first[1]:g} %"
     poisoned = record.size_of(POISONED_TEST) > 0
-    shown = "clean and poisoned pictures" if poisoned else "clean pictures"
+    pictures = "clean and poisoned pictures" if poisoned else "clean pictures"
     rates = "accuracy and attack success rate" if poisoned else "accuracy"
-    drawings: dict[str, tuple[str, Callable[[], Figure]]] = {
+    drawings: dict[str, Drawing] = {
         "figure1": (
-            f"Figure 1: {shown}, B' with {first[0]} to {first[1]:g} %",
+            f"Figure 1: {pictures}, B' with {shown}",
             lambda: draw_samples(record.samples(), record.classes, record.class_names()),
         ),
         "figure2": (
             f"Figure 2: {rates} against channels removed",
             lambda: draw_curves(_panels(combination), "GoodNet"),
-        ),
-        "class_distribution": (
-            "Class distribution",
-            lambda: draw_class_distribution(record.class_counts(), record.class_names()),
         ),
     }
     if poisoned and needs_comparison(order for order, _ in combination.records):
@@ -203,13 +239,16 @@ def _figures(combination: Combination, explain: Callable[[Exception], str]) -> l
                 lambda: draw_detection(_panels(combination)),
             ),
         }
-    figures = []
-    for name, (title, draw) in drawings.items():
-        try:
-            figures.append(ReportFigure(name, title, draw()))
-        except (OSError, MlflowException) as error:
-            figures.append(ReportFigure(name, title, None, explain(error)))
-    return figures
+    return drawings | {
+        "mistakes": (
+            f"Worst mistakes of {shown}: {MISTAKEN}{MISSED if poisoned else ''}",
+            lambda: draw_mistakes(record.mistakes(), record.classes, record.class_names()),
+        ),
+        "class_distribution": (
+            "Class distribution",
+            lambda: draw_class_distribution(record.class_counts(), record.class_names()),
+        ),
+    }
 
 
 def _panels(combination: Combination) -> list[Panel]:

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from backdoor.errors import UserError
 from backdoor.pictures.scale import STORED
 from backdoor.tracking.connect import connect
-from backdoor.tracking.record import FALSE_ALARMS, MODEL, NAMES_FILE, SCALED
+from backdoor.tracking.record import CHANNELS_FILE, FALSE_ALARMS, MODEL, NAMES_FILE, SCALED
 from backdoor.tracking.store import Store
 
 GOODNET_FILE = "goodnet-"  # before the name of a check's remedy
@@ -26,11 +26,13 @@ class Known:
         scale: Name of the network's scale.
         false_alarm_rate: Share of clean pictures that it flags; None where it is not known.
         names: Of the classes, where they have any.
+        order: Of the channels, where that is known.
     """
 
     scale: str = STORED
     false_alarm_rate: float | None = None
     names: Sequence[str] | None = None
+    order: Sequence[int] | None = None
 
 
 def fetch_goodnet(store: Store, address: str, folder: Path) -> tuple[Path, Known]:
@@ -54,10 +56,12 @@ def fetch_goodnet(store: Store, address: str, folder: Path) -> tuple[Path, Known
             path = Path(mlflow.artifacts.download_artifacts(model, dst_path=str(folder)))
         else:
             path = Path(client.download_artifacts(run_id, name or MODEL, str(folder)))
-        names = None
-        if NAMES_FILE in there:
-            file = Path(client.download_artifacts(run_id, NAMES_FILE, str(folder)))
-            names = json.loads(file.read_text())
+        names, channels = (
+            json.loads(Path(client.download_artifacts(run_id, file, str(folder))).read_text())
+            if file in there
+            else None
+            for file in (NAMES_FILE, CHANNELS_FILE)
+        )
     except (MlflowException, OSError) as error:
         raise UserError(
             f"goodnet: expected an artifact runs:/{address} in {store.shown}, got {error}"
@@ -65,7 +69,8 @@ def fetch_goodnet(store: Store, address: str, folder: Path) -> tuple[Path, Known
     files = [path] if path.is_file() else [*path.rglob("*.keras")]
     if not files:
         raise UserError(f"goodnet: expected a .keras file in runs:/{address}, found none")
-    return files[0], Known(run.data.tags.get(SCALED, STORED), _false_alarms(run, name), names)
+    scale, order = run.data.tags.get(SCALED, STORED), channels["order"] if channels else None
+    return files[0], Known(scale, _false_alarms(run, name), names, order)
 
 
 def _false_alarms(run: Run, name: str) -> float | None:

@@ -24,7 +24,9 @@ from backdoor.tracking.record import (
     is_complete,
 )
 from backdoor.tracking.registry import worth
+from backdoor.tracking.store import Store
 
+LOCAL_PAGES = "http://127.0.0.1:5000"
 LEAST_WIDTH, LETTER = 40, 8  # pixels
 NOTE = "mlflow.note.content"  # shown as the description of a run
 # A tag of an experiment that MLflow's button "Share" writes: what the table of runs is to show.
@@ -67,6 +69,21 @@ def share_table(client: mlflow.MlflowClient, sweep: Run) -> None:
 def _width(column: str) -> int:
     """Return pixels in which the column's name is legible."""
     return LEAST_WIDTH + LETTER * len(column.partition("`")[2])
+
+
+def is_server(store: Store) -> bool:
+    """Tell whether a server keeps the store, which shows the pages, too."""
+    return store.database is None and store.address.startswith("http")
+
+
+def pages_of(store: Store) -> str:
+    """Return where MLflow's pages show the store, once they are served."""
+    return store.shown.rstrip("/") if is_server(store) else LOCAL_PAGES
+
+
+def page_of(run: Run) -> str:
+    """Return the address of a run's page, behind that of MLflow's pages."""
+    return f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
 
 def table_of(sweep: Run) -> str:

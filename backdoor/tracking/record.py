@@ -50,6 +50,7 @@ WHY, SCALED = "network.cut", "data.scale"
 GOODNET, REPAIRED = "goodnet.sha256", "repaired.sha256"
 SUSPECTED = "suspect.class"  # of an order that asks for one, and of a verdict
 VERSION, COMMIT = "backdoor.version", "backdoor.commit"
+COMMAND = "command"  # as it would be typed
 PARENT = "mlflow.parentRunId"
 
 # Parameters that more than one module reads
@@ -88,7 +89,7 @@ TARGETS = f"{POISONED_TEST}_target"  # and, of poisoned pictures, what the attac
 COUNTS_FILE = "class_counts.json"  # {set: pictures of each class}
 NAMES_FILE = "class_names.json"  # names of the classes; where they have none, there is no file
 CURVES_FILE = "curve.csv"  # a line for each k
-SAMPLES_FILE = "samples.npz"  # the fields of Samples
+SAMPLES_FILE, MISTAKES_FILE = "samples.npz", "mistakes.npz"  # the fields of Samples
 CURVES_PICTURE, SAMPLES_PICTURE = "curve.png", "samples.png"
 
 Curves = Mapping[str, NDArray[Any]]
@@ -174,7 +175,7 @@ def log_artifacts(
     outcome: "Outcome",
     threshold: "Threshold",
     curves: Curves,
-    samples: Samples,
+    samples: Mapping[str, Samples],
     figures: Mapping[str, Figure],
     repaired: Mapping[str, NDArray[np.int64]],
     folder: Path,
@@ -182,7 +183,7 @@ def log_artifacts(
     """Log the channels removed, the labels, the curves, sample pictures and class counts as files.
 
     Args:
-        figures: By the artifact's name.
+        samples, figures: By the artifact's name.
         repaired: Labels of the test sets by the repaired network, where they are its own.
         folder: With the repaired network in REPAIRED_FILE; what else is there is logged, too.
     """
@@ -199,7 +200,8 @@ def log_artifacts(
     labels = _labels(outcome, threshold)
     labels |= {f"{name}_repaired": values for name, values in repaired.items()}
     np.savez_compressed(folder / LABELS_FILE, allow_pickle=False, **labels)
-    np.savez_compressed(folder / SAMPLES_FILE, allow_pickle=False, **asdict(samples))
+    for name, some in samples.items():
+        np.savez_compressed(folder / name, allow_pickle=False, **asdict(some))
     with (folder / CURVES_FILE).open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["channels_removed", "channel", *curves])
@@ -337,6 +339,10 @@ class Record:
     def samples(self) -> Samples:
         """Return the sample pictures; an OSError or MlflowException says that they are lost."""
         return Samples(**self._arrays(SAMPLES_FILE))
+
+    def mistakes(self) -> Samples:
+        """Return the worst mistakes; lost as `samples` says."""
+        return Samples(**self._arrays(MISTAKES_FILE))
 
     def class_counts(self) -> dict[str, list[int]]:
         """Return how many pictures each class has in each set; lost as `samples` says."""

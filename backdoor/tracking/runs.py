@@ -16,6 +16,7 @@ from backdoor.tracking.kinds import RUN
 from backdoor.tracking.liveness import alive, dead
 from backdoor.tracking.record import (
     ALIVE,
+    COMMAND,
     COMMIT,
     COMPLETE,
     CONFIG_FILE,
@@ -44,6 +45,7 @@ def tracked_run(
     position: int = 1,
     log: str = "",
     kind: str = RUN,
+    command: str = "",
 ) -> Iterator[str]:
     """Run the body as an MLflow run: FINISHED, FAILED with its message, KILLED on interrupt.
 
@@ -52,9 +54,10 @@ def tracked_run(
         position: Which of the sweep's runs it is, from 1.
         log: Its log file.
         kind: `kinds.RUN` or `kinds.CHECK`.
+        command: By which it can be repeated.
     """
     token = uuid.uuid4().hex
-    tags = {KIND: kind, LOG: log, ALIVE: token, **_code_version()}
+    tags = {KIND: kind, LOG: log, ALIVE: token, COMMAND: command, **_code_version()}
     with (
         alive(folder, token),  # before it can be seen as running
         mlflow.start_run(run_name=name, parent_run_id=sweep, tags=tags) as run,

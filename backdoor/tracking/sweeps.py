@@ -11,6 +11,7 @@ from backdoor.tracking.kinds import RUN, SWEEP
 from backdoor.tracking.record import (
     ALIVE,
     AXES,
+    COMMAND,
     COMPLETE,
     KIND,
     RUNS,
@@ -29,6 +30,7 @@ def start_sweep(
     runs: int,
     token: str = "",
     kind: str = SWEEP,
+    command: str = "",
 ) -> str:
     """Create the parent run of a sweep and return its id.
 
@@ -37,10 +39,11 @@ def start_sweep(
         runs: How many runs are to come.
         token: Under which the sweep shows that it is alive.
         kind: `kinds.SWEEP` or `kinds.CHECKS`.
+        command: By which it can be repeated.
     """
     client = connect(store)
     experiment = client.get_experiment_by_name(store.experiment)
-    tags = {KIND: kind, AXES: json.dumps(axes), RUNS: str(runs), ALIVE: token}
+    tags = {KIND: kind, AXES: json.dumps(axes), RUNS: str(runs), ALIVE: token, COMMAND: command}
     run = client.create_run(experiment.experiment_id, run_name=name, tags=tags)
     return str(run.info.run_id)
 

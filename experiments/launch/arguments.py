@@ -10,6 +10,7 @@ from hydra.errors import OverrideParseException
 
 from backdoor import __version__
 from backdoor.errors import UserError
+from backdoor.tracking.store import without_password
 
 MULTIRUN = ("-m", "--multirun")
 
@@ -58,6 +59,11 @@ def command_line(name: str) -> str:
     """Return how this command, or a sister of it, is called: as a module or as installed."""
     called = Path(sys.argv[0]).name
     return f"backdoor-{name}" if called.startswith("backdoor-") else f"python -m experiments.{name}"
+
+
+def repeated(name: str, words: Sequence[str]) -> str:
+    """Return a command as it would be typed, without passwords."""
+    return without_password(shlex.join([*command_line(name).split(), *words]))
 
 
 def _check(word: str, around: Sequence[str], command: str, forgotten: bool) -> None:

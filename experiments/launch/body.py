@@ -21,7 +21,7 @@ from backdoor.progress import Stopwatch
 from backdoor.pruning.orders import labelled
 from backdoor.repaired import repair
 from backdoor.reporting.figures import Panel, draw_curves, draw_samples
-from backdoor.samples import sample_pictures
+from backdoor.samples import sample_pictures, worst_mistakes
 from backdoor.tracking import record
 from experiments.launch.opening import open_network_and_bed
 from experiments.launch.settings import RunSettings
@@ -41,13 +41,7 @@ def detect_and_record(
     curves = outcome.curves()
     rng = np.random.default_rng(settings.seed)
     with stage("goodnet"):
-        goodnet = build_goodnet(network, outcome.removed(threshold))
-        answers = {name: outcome.answers(name, threshold)[2] for name in bed.tests}
-        file = folder / f"{record.MODEL}.keras"
-        _tried(goodnet, file, bed, answers, rng)
-        scale, names = brightness(bed.clean_valid), bed.names(network.classes)
-        record.log_goodnet(file, settings.name, network.picture_shape, scale, names)
-        file.unlink()
+        _log_goodnet(settings, outcome, rng, folder / f"{record.MODEL}.keras")
     with stage("tracking"):
         record.log_outcome(run_id, outcome, curves)
     with stage("repair"):
@@ -57,10 +51,14 @@ def detect_and_record(
         for kind in settings.export:
             export(model, kind, file.with_suffix(f".{kind}"), _some(bed.clean_test))
     with stage("artifacts"):
-        samples = sample_pictures(outcome, threshold, rng)
+        drawn = sample_pictures(outcome, threshold, rng)
+        samples = {
+            record.SAMPLES_FILE: drawn,
+            record.MISTAKES_FILE: worst_mistakes(outcome, threshold),
+        }
         figures = {
             record.CURVES_PICTURE: draw_curves([_panel(outcome, curves, settings)], "GoodNet"),
-            record.SAMPLES_PICTURE: draw_samples(samples, network.classes, bed.clean_test.names),
+            record.SAMPLES_PICTURE: draw_samples(drawn, network.classes, bed.clean_test.names),
         }
         record.log_artifacts(outcome, threshold, curves, samples, figures, repaired.labels, folder)
     return {
@@ -83,6 +81,18 @@ def _detected(network: CutNetwork, bed: TestBed, settings: RunSettings, cache: C
         rank_at=settings.rank_at,
         suspect=settings.given_suspect,
     )
+
+
+def _log_goodnet(
+    settings: RunSettings, outcome: Outcome, rng: np.random.Generator, file: Path
+) -> None:
+    network, bed, threshold = outcome.network, outcome.bed, settings.threshold
+    goodnet = build_goodnet(network, outcome.removed(threshold))
+    answers = {name: outcome.answers(name, threshold)[2] for name in bed.tests}
+    _tried(goodnet, file, bed, answers, rng)
+    scale, names = brightness(bed.clean_valid), bed.names(network.classes)
+    record.log_goodnet(file, settings.name, network.picture_shape, scale, names)
+    file.unlink()
 
 
 def _tried(

@@ -118,6 +118,7 @@ def _tracked(
         position.number,
         position.log,
         work.kind,
+        position.command,
     )
     with run as run_id, time_limit(settings.time_limit), tempfile.TemporaryDirectory() as folder:
         if settings.badnet.trust and position.sweep:
@@ -140,7 +141,7 @@ def _refuse(config: DictConfig, error: Exception, position: Position, work: Work
     connect(store_of(config))
     params, folder = cli.params_of(config, resolve=False), alive_folder(config.cache)
     where = (folder, position.sweep, position.number, position.log)
-    with tracked_run(work.title(config), params, *where, work.kind):
+    with tracked_run(work.title(config), params, *where, work.kind, position.command):
         raise error
 
 

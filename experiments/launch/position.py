@@ -7,6 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from experiments.launch.arguments import repeated
+
 # Environment variables
 SWEEP_ID, RUNS_IN_ALL = "BACKDOOR_SWEEP", "BACKDOOR_RUNS"
 ONLY, FOLDER = "BACKDOOR_ONLY", "BACKDOOR_FOLDER"
@@ -18,11 +20,13 @@ class Position:
 
     Attributes:
         log: The run's log file.
+        command: By which the run alone can be repeated.
     """
 
     sweep: str | None
     number: int
     log: str
+    command: str
 
     @property
     def prefix(self) -> str:
@@ -38,8 +42,10 @@ class Position:
 def position_of(hydra_config: DictConfig) -> Position:
     """Return the position of the job that runs."""
     sweep = os.environ.get(SWEEP_ID)
-    file = Path(hydra_config.runtime.output_dir) / f"{hydra_config.job.name}.log"
-    return Position(sweep, hydra_config.job.num + 1 if sweep else 1, str(file.resolve()))
+    name = hydra_config.job.name
+    file = Path(hydra_config.runtime.output_dir) / f"{name}.log"
+    number = hydra_config.job.num + 1 if sweep else 1
+    return Position(sweep, number, str(file.resolve()), repeated(name, hydra_config.overrides.task))
 
 
 def hand_to_jobs(config: DictConfig, sweep: str, runs: int, only: Sequence[int]) -> None:

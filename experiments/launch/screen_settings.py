@@ -26,12 +26,14 @@ class ScreenSettings:
         goodnet: A `.keras` file, or an artifact of a run as runs:/ID/NAME.
         preprocess: The network's scale; None is the run's, or as stored.
         false_alarm_rate: Share of clean pictures that is flagged; None is the run's.
+        flip_depth: Tell after how many channels a label changes, where a run knows their order.
     """
 
     goodnet: str
     pictures: str
     preprocess: str | None
     false_alarm_rate: float | None
+    flip_depth: bool
     keys: DataKey
     folder: str
     device: str

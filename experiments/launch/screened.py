@@ -2,7 +2,7 @@
 
 import csv
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import keras
@@ -17,7 +17,7 @@ from backdoor.pictures.readers.wanted import Wanted
 from backdoor.pictures.scale import STORED, Scale, as_bytes, divided_by, scale_named
 from backdoor.reporting.figures import draw_samples
 from backdoor.samples import UNKNOWN, Samples
-from backdoor.screening import Alarm, screen, taken_apart
+from backdoor.screening import Alarm, Screened, joined, screen, taken_apart
 from backdoor.tracking.goodnets import Known, fetch_goodnet
 from experiments.launch.screen_settings import RUNS, ScreenSettings
 
@@ -34,19 +34,19 @@ def run_screening(settings: ScreenSettings) -> bool:
         UserError: There is no such GoodNet, or there are no such pictures.
     """
     goodnet, known = _opened(settings)
-    network = taken_apart(goodnet)
-    pictures = _pictures(settings, known, network.input_shape[1:])
-    answers = zip(*screen(network, pictures), strict=True)
-    badnet, pruned = (np.concatenate(labels) for labels in answers)
+    parts = taken_apart(goodnet)
+    pictures = _pictures(settings, known, parts.network.picture_shape)
+    told = settings.flip_depth and known.order is not None
+    found = joined(screen(parts, pictures, np.asarray(known.order) if told else None))
     folder = Path(settings.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    classes = int(goodnet.output_shape[-1]) - 1
+    classes = parts.network.classes
     names = [*(known.names or ())]  # of the pictures' classes, of which the network may know more
     names += map(str, range(len(names), classes))
-    _write_table(folder / TABLE, pictures, badnet, pruned, names)
-    flagged = np.flatnonzero(badnet != pruned)
+    _write_table(folder / TABLE, pictures, found, names, parts.network.channels)
+    flagged = np.flatnonzero(found.flagged)
     if len(flagged):
-        _draw_sheet(folder / SHEET, pictures, badnet, pruned, flagged, names)
+        _draw_sheet(folder / SHEET, pictures, found, flagged, names)
     given = settings.false_alarm_rate
     alarm = Alarm(len(flagged), len(pictures), known.false_alarm_rate if given is None else given)
     print(alarm.sentence)
@@ -88,22 +88,30 @@ def _scale(name: str, pictures: PictureSet) -> Scale:
 
 
 def _write_table(
-    path: Path, pictures: PictureSet, badnet: Labels, pruned: Labels, names: Sequence[str]
+    path: Path, pictures: PictureSet, found: Screened, names: Sequence[str], channels: int
 ) -> None:
-    """Write a line a picture: its file or number, what B and B' say, whether that differs."""
-    files = pictures.files or range(len(pictures))
+    """Write a line a picture: its file or number, what B and B' say, whether that differs.
+
+    And the flip depth, where it is known; nothing of a picture whose label never changes.
+    """
+    columns: dict[str, Iterable[object]] = {
+        "picture": pictures.files or range(len(pictures)),
+        "badnet": [names[label] for label in found.badnet],
+        "pruned": [names[label] for label in found.pruned],
+        "backdoored": np.where(found.flagged, "yes", "no"),
+    }
+    if found.depth is not None:
+        columns["flip_depth"] = [depth if depth <= channels else "" for depth in found.depth]
     with path.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["picture", "badnet", "pruned", "backdoored"])
-        for picture, b, p in zip(files, badnet, pruned, strict=True):
-            rows.writerow([picture, names[b], names[p], "yes" if b != p else "no"])
+        rows.writerow(columns)
+        rows.writerows(zip(*columns.values(), strict=True))
 
 
 def _draw_sheet(
     path: Path,
     pictures: PictureSet,
-    badnet: Labels,
-    pruned: Labels,
+    found: Screened,
     flagged: Labels,
     names: Sequence[str],
 ) -> None:
@@ -112,8 +120,8 @@ def _draw_sheet(
     shown = Samples(
         as_bytes(read_stored(pictures, rows)),
         np.full(len(rows), UNKNOWN),
-        badnet[rows],
-        pruned[rows],
+        found.badnet[rows],
+        found.pruned[rows],
         np.full(len(rows), len(names)),
         np.zeros(len(rows), bool),
     )

@@ -6,7 +6,7 @@ import sys
 
 from backdoor.errors import UserError
 from backdoor.tracking.connect import connect
-from backdoor.tracking.pages import share_table, table_of
+from backdoor.tracking.pages import is_server, pages_of, share_table, table_of
 from backdoor.tracking.store import Store
 from backdoor.tracking.sweeps import newest_sweep, runs_of
 
@@ -35,10 +35,9 @@ def serve(sweep: str | None, store: Store, host: str, port: int) -> None:
         raise UserError(f"{asked}: expected one with runs in {store.shown}, found none")
     parent = client.get_run(name)
     share_table(client, parent)
-    is_server = store.database is None and store.address.startswith("http")
-    server = store.shown if is_server else f"http://{host}:{port}"
-    print(f"runs of {parent.info.run_name}: {server.rstrip('/')}{table_of(parent)}", flush=True)
-    if is_server:
+    there = pages_of(store) if is_server(store) else f"http://{host}:{port}"
+    print(f"runs of {parent.info.run_name}: {there}{table_of(parent)}", flush=True)
+    if is_server(store):
         return
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.address]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

@@ -21,7 +21,7 @@ from backdoor.reporting.terminal import TABLES
 from backdoor.tracking.check_record import code_of
 from backdoor.tracking.connect import connect, read_only
 from backdoor.tracking.liveness import alive
-from backdoor.tracking.pages import summarise, table_of
+from backdoor.tracking.pages import is_server, pages_of, summarise, table_of
 from backdoor.tracking.record import LOG, is_complete
 from backdoor.tracking.runs import DIED, INTERRUPTED, complete_results, mark_dead
 from backdoor.tracking.store import Store, without_password
@@ -33,7 +33,7 @@ from backdoor.tracking.sweeps import (
     start_sweep,
 )
 from experiments.launch import cli, slurm
-from experiments.launch.arguments import command_line
+from experiments.launch.arguments import command_line, repeated
 from experiments.launch.job import result_of
 from experiments.launch.plan import Plan, task_of
 from experiments.launch.settings import alive_folder, settings_of, store_of
@@ -41,7 +41,6 @@ from experiments.launch.work import CHECK, RUN, Work
 
 log = logging.getLogger(__name__)
 
-LOCAL_PAGES = "http://127.0.0.1:5000"
 DEFAULT_STORE = {
     "tracking.uri": os.environ.get("MLFLOW_TRACKING_URI"),  # now: MLflow will change it
     "tracking.folder": "mlruns",
@@ -151,7 +150,8 @@ def start(plan: Plan, config: DictConfig, work: Work) -> OpenSweep:
     closing, token = ExitStack(), uuid.uuid4().hex
     closing.enter_context(alive(folder, token))
     runs = len(plan.jobs)
-    sweep = start_sweep(store, plan.name, plan.axes, runs, token, work.kind_of_many)
+    command = repeated(work.command, ["-m", *config.hydra.overrides.task])
+    sweep = start_sweep(store, plan.name, plan.axes, runs, token, work.kind_of_many, command)
     submitit = "submitit" in config.hydra.launcher._target_
     submitted = Path(config.hydra.sweep.dir) / ".submitit" if submitit else None
     if submitted:
@@ -180,11 +180,12 @@ def _complete_already(plan: Plan, config: DictConfig, store: Store, work: Work) 
 
 def _ui(store: Store, parent: Run) -> str:
     """Return where the table of the runs is to be seen, and what has to be typed before that."""
-    if store.database is None and store.address.startswith("http"):
-        return f"{store.shown.rstrip('/')}{table_of(parent)}"
+    address = f"{pages_of(store)}{table_of(parent)}"
+    if is_server(store):
+        return address
     ours = store.uri is None and not _where(store) and Path("Makefile").is_file()
     command = "make ui" if ours else f"{command_line('ui')}{_where(store)}"
-    return f"{command}, then {LOCAL_PAGES}{table_of(parent)}"
+    return f"{command}, then {address}"
 
 
 def _where(store: Store) -> str:

@@ -1,0 +1,100 @@
+"""What a table comes to, in sentences that follow from its figures."""
+
+from collections.abc import Sequence
+
+from backdoor.evaluation import HIGH, LOW
+from backdoor.pruning.orders import is_oracle, labelled
+from backdoor.reporting.row import Row, percent, percent_interval
+from backdoor.tracking.record import ACCURACY, ATTACK, DER, DETECTION, FALSE_ALARMS
+
+BEFORE = ("badnet_accuracy", "badnet_attack_success_rate")
+NOTHING_DONE = 0.5  # defence effectiveness rating of a network that is left as it is
+MOST_TOLD = 3  # orders that work, each in a sentence of its own
+
+
+def summary(rows: Sequence[Row]) -> list[str]:
+    """Return what the network does, which orders work and which do not.
+
+    An order works where at some threshold G flags more of the poisoned pictures than of the clean
+    ones, beyond what their 95 % intervals allow for, and gains more than it costs (DER). Of each
+    order its best threshold is told; of many that work, the best orders.
+    """
+    done = [row for row in rows if row.run]
+    if not done:
+        return []
+    if not any(ATTACK in row.metrics for row in done):
+        best = _best_of_each(done, ACCURACY)
+        return [_network(done[0]), *map(_without_attacks, best)]
+    best = _best_of_each([row for row in done if DER in row.metrics], DER)
+    works = [row for row in best if _works(row)]
+    told = [_network(done[0]), *map(_with_attacks, works[:MOST_TOLD])]
+    if len(works) > MOST_TOLD:
+        told.append(f"These work, too: {_names(works[MOST_TOLD:])}.")
+    return told + _failures([row for row in best if not _works(row)])
+
+
+def _best_of_each(rows: Sequence[Row], metric: str) -> list[Row]:
+    """Return each order's best row, the best first, defences before oracles."""
+    by_worth = sorted(rows, key=lambda row: (is_oracle(row.order), -row.metrics[metric]))
+    best: dict[str, Row] = {}
+    for row in by_worth:
+        best.setdefault(row.order, row)
+    return list(best.values())
+
+
+def _works(row: Row) -> bool:
+    metrics = row.metrics
+    apart = metrics[DETECTION + LOW] > metrics[FALSE_ALARMS + HIGH]
+    return bool(apart and metrics[DER] > NOTHING_DONE)
+
+
+def _network(row: Row) -> str:
+    right, attacked = (row.metrics.get(name) for name in BEFORE)
+    told = f"The network is right on {percent(right, 1)} % of {row.clean} clean pictures"
+    if attacked is None:
+        return f"{told}; without poisoned pictures nothing is known of attacks."
+    return (
+        f"{told}, and gives {percent(attacked, 1)} % of {row.poisoned} pictures with the trigger "
+        f"the attacker's class."
+    )
+
+
+def _with_attacks(row: Row) -> str:
+    return (
+        f"{_at(row)} detects {_rate(row, DETECTION)} of the attacks and raises false alarms on "
+        f"{_rate(row, FALSE_ALARMS)} of clean pictures; {_rate(row, ATTACK)} of the attacks still "
+        f"succeed."
+    )
+
+
+def _without_attacks(row: Row) -> str:
+    return (
+        f"{_at(row)} leaves G right on {_rate(row, ACCURACY)} of clean pictures, with false alarms "
+        f"on {_rate(row, FALSE_ALARMS)}."
+    )
+
+
+def _failures(rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return []
+    if len(rows) > 1:
+        return [f"These do not work: {_names(rows)}."]
+    (row,) = rows
+    return [
+        f"{labelled(row.order)} does not work: at {row.threshold:g} points it detects "
+        f"{_rate(row, DETECTION)} of the attacks and raises false alarms on "
+        f"{_rate(row, FALSE_ALARMS)} of clean pictures."
+    ]
+
+
+def _names(rows: Sequence[Row]) -> str:
+    return ", ".join(labelled(row.order) for row in rows)
+
+
+def _at(row: Row) -> str:
+    return f"{labelled(row.order)} at {row.threshold:g} points"
+
+
+def _rate(row: Row, name: str) -> str:
+    ends = percent_interval(row.metrics, name)
+    return f"{percent(row.metrics.get(name), 1)} %" + (f" ({ends})" if ends else "")
