@@ -85,6 +85,22 @@ def test_an_interval_stands_under_its_rate_and_a_run_leads_to_its_page():
     assert f"http://pages/runs/{RUN}" in page.all("a", "href")
 
 
+def test_an_interval_in_brackets_stands_under_its_rate_and_text_on_the_left():
+    cells = {
+        "order": "asc",
+        "accuracy %": "90.7 (88.9 to 92.2)",
+        "p": "< 0.001",
+        "difference": "-1",
+    }
+    (line,) = grid(Table("orders", "Orders", [cells]), "")[1]
+    assert [(cell.text, cell.small, cell.is_text) for cell in line] == [
+        ("asc", "", True),
+        ("90.7", "88.9 to 92.2", False),
+        ("< 0.001", "", False),
+        ("-1", "", False),
+    ]
+
+
 def test_a_missing_run_has_no_link():
     table = Table("table1", "Table 1", [line("2 %", "", run="missing")], ["asc-2"])
     ((*_, run),) = grid(table, "http://pages/runs/")[1]

@@ -1,5 +1,6 @@
 """A report as one page, with tables that can be sorted and filtered, and all figures in it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from backdoor.reporting.tables import INTERVAL, RUN_COLUMN, Line, Table
 PAGE = "index.html"
 TEMPLATE = "report.html"
 ID_SHOWN = 8  # letters of a run's id
+IN_BRACKETS = re.compile(r"(\S+) \((.+ to .+)\)")  # a rate and its interval in one cell
 MANY = 8  # lines of a table, from which on it can be filtered
 
 
@@ -20,6 +22,11 @@ class Cell:
     text: str
     small: str = ""
     link: str = ""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it stands on the left; numbers stand on the right."""
+        return not re.match(r"[-+<]?\s?\d", self.text) and not self.link
 
 
 def as_page(report: Report) -> str:
@@ -52,4 +59,5 @@ def _cell(line: Line, column: str, interval: str, runs_at: str) -> Cell:
     text = line.get(column, "")
     if column == RUN_COLUMN and len(text) > ID_SHOWN:
         return Cell(text[:ID_SHOWN], link=runs_at + text)
-    return Cell(text, line.get(interval, ""))
+    within = IN_BRACKETS.fullmatch(text)
+    return Cell(*within.groups()) if within else Cell(text, line.get(interval, ""))

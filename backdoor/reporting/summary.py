@@ -9,6 +9,7 @@ from backdoor.tracking.record import ACCURACY, ATTACK, DER, DETECTION, FALSE_ALA
 
 BEFORE = ("badnet_accuracy", "badnet_attack_success_rate")
 NOTHING_DONE = 0.5  # defence effectiveness rating of a network that is left as it is
+CHOSEN = "Of each order the threshold is told that does best on these same pictures, by DER."
 MOST_TOLD = 3  # orders that work, each in a sentence of its own
 
 
@@ -30,7 +31,8 @@ def summary(rows: Sequence[Row]) -> list[str]:
     told = [_network(done[0]), *map(_with_attacks, works[:MOST_TOLD])]
     if len(works) > MOST_TOLD:
         told.append(f"These work, too: {_names(works[MOST_TOLD:])}.")
-    return told + _failures([row for row in best if not _works(row)])
+    told += _failures([row for row in best if not _works(row)])
+    return [*told, CHOSEN] if len(done) > len(best) else told
 
 
 def _best_of_each(rows: Sequence[Row], metric: str) -> list[Row]:
