@@ -95,7 +95,8 @@ def test_what_is_tracked_of_it(accused, place):
     names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     remedies = {f"{o}-{p}" for o in ("estimated_trigger", "stimulation") for p in (2, 4, 10)}
     networks = {f"{what}-{r}.keras" for what in ("repaired", "goodnet") for r in remedies}
-    assert names == {"check.html", "verdict.json", "config.json", "metrics.json", *networks}
+    files = {"check.html", "verdict.json", "config.json", "metrics.json", "class_names.json"}
+    assert names == files | networks
     metrics = Record(client, run).metrics
     best = min(metrics[f"{remedy}/repaired_turned"] for remedy in remedies)
     assert best < metrics["badnet_turned"] > 0.5

@@ -49,7 +49,8 @@ def written(folder, poisoned, how="prune"):
         fixed = repair(outcome, 40, how, seed=0)
         fixed_answers = [(p, fixed.answers[name]) for name, p in bed.tests.items()]
         saved_and_loaded(fixed.model, folder / "files" / record.REPAIRED_FILE, fixed_answers, rng)
-        record.log_outcome(run_id, outcome, curves)
+        record.log_outcome(run_id, outcome, outcome.metrics(40), curves)
+        record.show_metrics(fixed.metrics())
         samples = {
             record.SAMPLES_FILE: sample_pictures(outcome, 40, rng),
             record.MISTAKES_FILE: worst_mistakes(outcome, 40),

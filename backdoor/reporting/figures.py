@@ -105,7 +105,7 @@ def draw_curves(panels: Sequence[Panel], network: str) -> Figure:
         axis.grid(alpha=0.3)
     for row in axes:
         row[0].set_ylabel(f"{network} on the test sets, %")
-    attacked = any(panel.attack_success_rate for panel in panels)
+    attacked = any(panel.attack_success_rate is not None for panel in panels)
     axes.ravel()[len(panels) - 1].legend(loc="center right" if attacked else "best")
     return figure
 
@@ -245,7 +245,8 @@ def _title_and_stops(axis: Axes, panel: Panel) -> str:
         by_k.setdefault(k, []).append(f"{threshold:g}")
     for k in by_k:
         axis.axvline(k, color="0.35", linestyle=":", linewidth=1)
-        for curve in filter(None, (panel.accuracy, panel.attack_success_rate)):
-            axis.plot([k], [100 * curve[k]], "o", color="0.2", markersize=4)
+        for curve in (panel.accuracy, panel.attack_success_rate):
+            if curve is not None:
+                axis.plot([k], [100 * curve[k]], "o", color="0.2", markersize=4)
     stops = "; ".join(f"k = {k} at {', '.join(points)} %" for k, points in sorted(by_k.items()))
     return f"order {panel.order}\nstops: {stops}"

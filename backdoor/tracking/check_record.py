@@ -15,6 +15,7 @@ from backdoor.pictures.picture_set import read_chunks
 from backdoor.tracking.record import (
     CLASSES,
     LAYER,
+    NAMES_FILE,
     NETWORK,
     SCALED,
     SUSPECTED,
@@ -52,6 +53,8 @@ def log_network(
             SCALED: bed.clean_valid.scale.name,
         }
     )
+    if bed.clean_valid.names is not None:
+        mlflow.log_text(json.dumps(list(bed.clean_valid.names)), NAMES_FILE)
     for name, pictures in bed.sets.items():
         log_data_set(run_id, name, pictures.path, digests[name], len(pictures))
         mlflow.set_tag(data_tag(name, "sha256"), digests[name])

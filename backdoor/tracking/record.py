@@ -152,8 +152,11 @@ def model_name(run_name: str) -> str:
     return re.sub(r"[^\w-]", "_", f"{MODEL}-{run_name}")
 
 
-def log_outcome(run_id: str, outcome: "Outcome", curves: Curves) -> None:
-    """Log curves, data sets and tags."""
+def log_outcome(
+    run_id: str, outcome: "Outcome", metrics: Mapping[str, float], curves: Curves
+) -> None:
+    """Log metrics in front of curves, as MLflow's pages show them; data sets and tags."""
+    show_metrics(metrics)
     log_curves(run_id, curves)
     tags = {
         NETWORK: outcome.network.fingerprint,
@@ -213,9 +216,13 @@ def log_artifacts(
     mlflow.log_artifacts(str(folder))
 
 
-def log_metrics(metrics: Mapping[str, float]) -> None:
-    """Log what was measured in the current run: what stands in front as metrics, all as a file."""
+def show_metrics(metrics: Mapping[str, float]) -> None:
+    """Log what of the current run's metrics stands in front."""
     mlflow.log_metrics(front_metrics(metrics))
+
+
+def log_metrics(metrics: Mapping[str, float]) -> None:
+    """Log all that was measured in the current run, as a file."""
     mlflow.log_dict(dict(metrics), METRICS_FILE)
 
 

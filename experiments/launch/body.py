@@ -43,11 +43,13 @@ def detect_and_record(
     with stage("goodnet"):
         _log_goodnet(settings, outcome, rng, folder / f"{record.MODEL}.keras")
     with stage("tracking"):
-        record.log_outcome(run_id, outcome, curves)
+        metrics = outcome.metrics(threshold)
+        record.log_outcome(run_id, outcome, metrics, curves)
     with stage("repair"):
         repaired = repair(outcome, threshold, settings.repair, settings.seed)
         file = folder / record.REPAIRED_FILE
         model = _tried(repaired.model, file, bed, repaired.answers, rng)
+        record.show_metrics(repaired.metrics())
         for kind in settings.export:
             export(model, kind, file.with_suffix(f".{kind}"), _some(bed.clean_test))
     with stage("artifacts"):
@@ -62,7 +64,7 @@ def detect_and_record(
         }
         record.log_artifacts(outcome, threshold, curves, samples, figures, repaired.labels, folder)
     return {
-        **outcome.metrics(threshold),
+        **metrics,
         **repaired.metrics(),
         **record.in_seconds(Counter(stage.seconds) + Counter(outcome.seconds)),
         record.ORDER_SECONDS: outcome.ranking.seconds,

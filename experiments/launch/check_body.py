@@ -27,7 +27,7 @@ from backdoor.tracking.check_record import (
     measure_known,
     metrics_of,
 )
-from backdoor.tracking.record import in_seconds
+from backdoor.tracking.record import in_seconds, show_metrics
 from backdoor.verdict import Usual, Verdict, judge
 from backdoor.versions import VERDICT
 from experiments.launch.opening import open_network_and_bed
@@ -66,6 +66,7 @@ def check_and_record(
         _save(evidence.remedies, folder / "networks", np.random.default_rng(settings.seed))
         log_networks(folder / "networks")
     measured |= metrics_of(evidence.verdict, evidence.remedies)
+    show_metrics(measured)
     return measured | in_seconds(stage.seconds)
 
 
