@@ -76,6 +76,8 @@ def reason_to_refuse(item: dict[str, Any]) -> str | None:
         return f"{name!r}, which holds no plain numbers"
     if name == "TFOpLambda":
         return f"{name!r} of tf.{item['config'].get('function')}, {RUNS_TENSORFLOW}"
+    if "Pooling" in name and _is_channels_first(item.get("config")):
+        return f"{name!r} with channels first, where Keras on a CPU takes them last"
     known = name in CONTAINERS | VALUES or is_layer(name)
     if known or any(isinstance(getattr(m, name, None), type) for m in MODULES_OF_VALUES):
         return None
@@ -123,6 +125,10 @@ def _of_operation(name: str, module: str) -> str | None:
 def _has_operation(module: str, name: str) -> bool:
     operation = getattr(importlib.import_module(module), name, None)
     return isinstance(operation, type) and issubclass(operation, keras.Operation)
+
+
+def _is_channels_first(config: Any) -> bool:
+    return isinstance(config, dict) and config.get("data_format") == "channels_first"
 
 
 def _is_number(config: Any) -> bool:

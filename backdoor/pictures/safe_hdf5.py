@@ -3,18 +3,23 @@
 Nothing outside the file is read, and nothing in it may unpack to more than a stated size.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 
 from backdoor.errors import UserError
+from backdoor.text import plain
 
 LARGEST_CHUNK = 2**28  # bytes that HDF5 unpacks at once
+LARGEST_ATTRIBUTES = 2**26  # bytes, of all in a file that is read whole
+MOST_OBJECTS = 2**14  # groups and datasets; and attributes of one of them
+REFUSED = "refused to read it: expected"
 
 
 def check_hdf5(file: h5py.File, path: Path, largest: int | None = None) -> None:
-    """Refuse links, data kept in other files, and datasets that unpack beyond what is allowed.
+    """Refuse links, data kept in other files, and what unpacks beyond what is allowed.
 
     Args:
         path: What to call it.
@@ -23,53 +28,72 @@ def check_hdf5(file: h5py.File, path: Path, largest: int | None = None) -> None:
     Raises:
         UserError: The message names what was found.
     """
-    unpacked = 0
-    for dataset in _datasets(file, path):
-        if dataset.is_virtual or dataset.external:
-            kind = "virtual dataset" if dataset.is_virtual else "dataset kept in another file"
-            raise UserError(
-                f"{path}: refused to read it: expected data in the file itself, found the {kind} "
-                f"{dataset.name!r}"
-            )
-        numbers = 1
-        for length in dataset.chunks or ():
-            numbers *= length
-        if numbers * dataset.dtype.itemsize > LARGEST_CHUNK:
-            raise UserError(
-                f"{path}: refused to read it: expected chunks of at most {LARGEST_CHUNK} bytes, "
-                f"found {numbers * dataset.dtype.itemsize} in {dataset.name!r}"
-            )
-        if largest is not None and dataset.dtype.kind not in "uifb":
-            # Each of a few elements of variable length may refer to the same gigabyte.
-            raise UserError(
-                f"{path}: refused to read it: expected numbers, found {dataset.dtype} in "
-                f"{dataset.name!r}"
-            )
-        unpacked += dataset.nbytes
-    if largest is not None and unpacked > largest:
+    unpacked = attributes = 0
+    for item in _objects(file, path):
+        if largest is not None:
+            attributes += _size_of_attributes(item, path)
+        if isinstance(item, h5py.Dataset):
+            _check_dataset(item, path, whole=largest is not None)
+            unpacked += item.nbytes
+    for what, size, most in (
+        ("datasets", unpacked, largest),
+        ("attributes", attributes, LARGEST_ATTRIBUTES),
+    ):
+        if most is not None and size > most:
+            raise UserError(f"{path}: {REFUSED} {what} of at most {most} bytes, found {size}")
+
+
+def _check_dataset(dataset: h5py.Dataset, path: Path, whole: bool) -> None:
+    name = plain(dataset.name)
+    if dataset.is_virtual or dataset.external:
+        kind = "virtual dataset" if dataset.is_virtual else "dataset kept in another file"
+        raise UserError(f"{path}: {REFUSED} data in the file itself, found the {kind} {name!r}")
+    chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
+    if chunk > LARGEST_CHUNK:
         raise UserError(
-            f"{path}: refused to read it: expected datasets of at most {largest} bytes, found "
-            f"{unpacked}"
+            f"{path}: {REFUSED} chunks of at most {LARGEST_CHUNK} bytes, found {chunk} in {name!r}"
         )
+    if whole and dataset.dtype.kind not in "uifb":
+        # Each of a few elements of variable length may refer to the same gigabyte.
+        raise UserError(f"{path}: {REFUSED} numbers, found {dataset.dtype} in {name!r}")
 
 
-def _datasets(file: h5py.File, path: Path) -> Iterator[h5py.Dataset]:
-    groups, seen = [file["/"]], set()
-    while groups:
-        group = groups.pop()
-        for name in group:
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                target = f"{getattr(link, 'filename', '')}:{link.path}".strip(":")
-                raise UserError(
-                    f"{path}: refused to read it: expected data in the file itself, found the link "
-                    f"{name!r} to {target!r}"
-                )
-            item = group[name]
-            address = h5py.h5o.get_info(item.id).addr
-            if address not in seen:  # a group may hold itself
-                seen.add(address)
-                if isinstance(item, h5py.Group):
-                    groups.append(item)
-                elif isinstance(item, h5py.Dataset):
-                    yield item
+def _size_of_attributes(item: h5py.HLObject, path: Path) -> int:
+    """Return how many bytes an object's attributes are, none of which is read.
+
+    A text of variable length counts as the reference that it is; what it refers to is in the file.
+    """
+    if len(item.attrs) > MOST_OBJECTS:
+        raise UserError(
+            f"{path}: {REFUSED} at most {MOST_OBJECTS} attributes of {plain(item.name)!r}, found "
+            f"{len(item.attrs)}"
+        )
+    there = (item.attrs.get_id(name) for name in item.attrs)
+    return sum(math.prod(attribute.shape) * attribute.dtype.itemsize for attribute in there)
+
+
+def _objects(file: h5py.File, path: Path) -> Iterator[h5py.HLObject]:
+    """Yield the file's groups and datasets, each once."""
+    waiting, seen = [file["/"]], set()
+    while waiting:
+        item = waiting.pop()
+        address = h5py.h5o.get_info(item.id).addr
+        if address in seen:  # a group may hold itself
+            continue
+        seen.add(address)
+        yield item
+        if isinstance(item, h5py.Group):
+            if len(seen) + len(waiting) + len(item) > MOST_OBJECTS:
+                raise UserError(f"{path}: {REFUSED} at most {MOST_OBJECTS} objects, found more")
+            waiting += [_member(item, name, path) for name in item]
+
+
+def _member(group: h5py.Group, name: str, path: Path) -> h5py.HLObject:
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        target = f"{getattr(link, 'filename', '')}:{link.path}".strip(":")
+        raise UserError(
+            f"{path}: {REFUSED} data in the file itself, found the link {plain(name)!r} to "
+            f"{plain(target)!r}"
+        )
+    return group[name]

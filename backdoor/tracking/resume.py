@@ -40,7 +40,7 @@ def settings_key(params: Mapping[str, object]) -> str:
     effective = {
         key: value
         for key, value in params.items()
-        if key not in WITHOUT_EFFECT and not key.startswith("tracking.")
+        if key not in WITHOUT_EFFECT and not key.startswith(("tracking.", "badnet.limits."))
     }
     if ORDER not in params:
         orders = [version_of_order(order) for order in REMEDIES]

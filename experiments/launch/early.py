@@ -1,9 +1,7 @@
 """Mistakes that can be seen before MLflow and TensorFlow are started, which takes seconds."""
 
 import importlib.util
-import json
 import logging
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ log = logging.getLogger(__name__)
 
 SMALL = 1  # percentage points: who writes 0.02 may mean 2 of a hundred
 PACKAGES = {"tflite": (), "onnx": ("tf2onnx", "onnxruntime")}  # that exports need
-DAMAGED = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, json.JSONDecodeError)
 
 
 def check_run(settings: RunSettings) -> None:
@@ -84,11 +81,11 @@ def _check_packages(exports: Sequence[str]) -> None:
 
 def _check_network(path: Path, settings: Settings) -> None:
     try:
-        config = None if settings.badnet.trust else architecture_of(path, weights=False)
+        config = None if settings.badnet.trust else architecture_of(path, path)
     except UserError:
         raise
-    except DAMAGED:
-        return  # the run itself will say what is wrong
+    except Exception:
+        return  # whatever it is, the run itself says it, in a process that it may hang or kill
     if config is None or settings.layer == "auto":
         return
     layers = dict(_layers(config))

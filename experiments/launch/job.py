@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from backdoor.cache import Cache
 from backdoor.device import start_tensorflow
 from backdoor.errors import UserError
+from backdoor.networks.sandbox import SANDBOX
 from backdoor.reporting.sentences import NOTES
 from backdoor.reporting.terminal import LINES
 from backdoor.tracking.connect import connect
@@ -124,6 +125,8 @@ def _tracked(
         if settings.badnet.trust and position.sweep:
             raise UserError("badnet.trust: expected false in a sweep, got true; use a single run")
         work.look(settings)
+        if not settings.badnet.trust:
+            SANDBOX.start()  # loads Keras while this process does
         device_name = start_tensorflow(settings.device, settings.threads, settings.verbose)
         mlflow.log_param(DEVICE, device_name)
 

@@ -15,6 +15,7 @@ from backdoor.attacks.recipe import Recipe, Training
 from backdoor.attacks.triggers import TRIGGERS, keys_of
 from backdoor.device import check_device
 from backdoor.errors import UserError
+from backdoor.networks.sandbox import Limits
 from backdoor.pictures.scale import AUTO, CHOICES
 from backdoor.pictures.sources import Drawing
 from backdoor.pictures.test_bed import (
@@ -115,6 +116,7 @@ class BadNet:
 
     path: str
     trust: bool
+    limits: Limits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,135 @@
+"""Files of strangers are opened in a process of their own, which may hold and take so much.
+
+What hangs or eats memory then ends with that process, whatever it was. The process loads Keras
+once and forks for each file, so that all but the first are opened at once.
+"""
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from backdoor.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+SOLVED, REFUSED, TIME, MEMORY, DIED = "opened", "refused", "time", "memory", "died"
+RESTARTS = 2  # since an idle process ends by itself
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What opening a network may take.
+
+    Attributes:
+        seconds: By the clock.
+        gibibytes: Of memory, beyond what Keras itself holds.
+    """
+
+    seconds: float = 60
+    gibibytes: float = 4
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 < value < 1e6:
+                raise UserError(f"badnet.limits.{name}: expected a number above 0, got {value:g}")
+
+
+class Sandbox:
+    """The process, started when it is asked for; any number of threads may ask."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Have the process begin to load Keras, which takes seconds, and do not wait for it."""
+        if self._process is None or self._process.poll() is not None:
+            paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+            environment = os.environ | {
+                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+                "CUDA_VISIBLE_DEVICES": "-1",
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",  # macOS
+            }
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "backdoor.networks.sandbox_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for this process, which then closes its input
+            )
+
+    def open(self, path: Path, folder: Path, limits: Limits) -> None:
+        """Have the network in a file written into a folder: its architecture and its weights.
+
+        Raises:
+            UserError: It was refused, or took more than the limits; the message says which.
+        """
+        request = {"path": str(path.resolve()), "shown": str(path), "folder": str(folder)}
+        with self._lock:
+            answer = self._ask(json.dumps(request | asdict(limits)).encode() + b"\n")
+        _raise_unless_opened(answer, path, limits)
+
+    def _ask(self, line: bytes) -> dict[str, str]:
+        for _ in range(RESTARTS):
+            self.start()
+            process = self._process
+            assert process is not None, "it was started"
+            assert process.stdin is not None, "it was asked for"
+            assert process.stdout is not None, "it was asked for"
+            try:
+                process.stdin.write(line)
+                process.stdin.flush()
+                answer = process.stdout.readline()
+            except BrokenPipeError:
+                answer = b""
+            except BaseException:  # interrupted: what it would answer later is of no use
+                self.close()
+                raise
+            if answer:
+                found: dict[str, str] = json.loads(answer)
+                return found
+            self.close()
+        return {"what": DIED}
+
+    def close(self) -> None:
+        """End the process, and what it is opening."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            with suppress(OSError):  # of what it did not read any more
+                if stream is not None:
+                    stream.close()
+
+
+def _raise_unless_opened(answer: dict[str, str], path: Path, limits: Limits) -> None:
+    what = answer["what"]
+    if what == SOLVED:
+        return
+    if what == REFUSED:
+        raise UserError(answer["why"])
+    taken = {
+        TIME: f"more than {limits.seconds:g} s (badnet.limits.seconds)",
+        MEMORY: f"more than {limits.gibibytes:g} GiB of memory (badnet.limits.gibibytes)",
+    }
+    raise UserError(
+        f"{path}: refused to open it: expected a network that can be opened within limits, it took "
+        f"{taken[what]}"
+        if what in taken
+        else f"{path}: refused to open it: the process that opened it died, as for want of memory"
+    )
+
+
+SANDBOX = Sandbox()
+atexit.register(SANDBOX.close)

@@ -1,0 +1,214 @@
+"""What hangs, eats memory or dies while it is opened ends alone, and is told in a sentence."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import conv_pool_dense
+from keras import layers
+from test_model_files import with_config
+
+from backdoor.errors import UserError
+from backdoor.networks.model_files import load_badnet
+from backdoor.networks.sandbox import SANDBOX, Limits
+
+SHAPE = (10, 8, 3)
+ROOT = Path(__file__).parents[1]
+
+
+def backwards(folder, layers_in_a_row=600):
+    """A chain of layers that is listed from its end, through which Keras goes again and again."""
+    pictures = x = keras.Input(SHAPE)
+    for _ in range(layers_in_a_row):
+        x = layers.Activation("relu")(x)
+    keras.Model(pictures, layers.GlobalMaxPooling2D()(x)).save(folder / "slow.keras")
+
+    def change(config):
+        config["config"]["layers"].reverse()
+
+    return with_config(folder / "slow.keras", change)
+
+
+def large(folder, units=11_000):
+    """Half a gigabyte of weights that are all zero, and so packed into little."""
+    pictures = keras.Input((units,))
+    small = keras.Model(pictures, layers.Dense(1, use_bias=False)(pictures))
+    small.save(folder / "large.keras")
+    return with_config(
+        folder / "large.keras",
+        lambda config: config["config"]["layers"][-1]["config"].update(units=units),
+    )
+
+
+def test_what_takes_too_long_is_given_up(tmp_path):
+    path = backwards(tmp_path)
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=r"slow\.keras: refused .* it took more than 1 s") as caught:
+        load_badnet(path, limits=Limits(seconds=1))
+    assert "badnet.limits.seconds" in str(caught.value)
+    assert time.monotonic() - begun < 30
+
+
+def test_what_takes_too_much_memory_is_given_up(tmp_path):
+    with pytest.raises(UserError, match=r"large\.keras: refused to open it: .* memory"):
+        load_badnet(large(tmp_path), limits=Limits(gibibytes=0.2))
+
+
+@pytest.mark.parametrize("limits", [{"seconds": 0}, {"gibibytes": -1}])
+def test_limits_are_above_zero(limits):
+    with pytest.raises(UserError, match=r"badnet\.limits\.\w+: expected a number above 0, got"):
+        Limits(**limits)
+
+
+def test_the_next_file_is_opened_after_one_was_given_up_and_after_the_process_died(tmp_path):
+    conv_pool_dense().save(tmp_path / "honest.keras")
+    with pytest.raises(UserError, match="it took more than"):
+        load_badnet(backwards(tmp_path), limits=Limits(seconds=0.5))
+    assert load_badnet(tmp_path / "honest.keras").output_shape == (None, 5)
+    os.kill(SANDBOX._process.pid, signal.SIGKILL)
+    assert load_badnet(tmp_path / "honest.keras").output_shape == (None, 5)
+
+
+def test_several_threads_may_ask(tmp_path):
+    networks = [conv_pool_dense() for _ in range(4)]
+    for number, network in enumerate(networks):
+        network.save(tmp_path / f"{number}.keras")
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda n: load_badnet(tmp_path / f"{n}.keras"), range(4)))
+    for network, other in zip(networks, opened, strict=True):
+        for mine, theirs in zip(network.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def processes_of(group):
+    """Which processes of a session are there, but for those that only wait to be taken note of."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,stat=", "-g", str(group)], capture_output=True, text=True
+    ).stdout
+    return [line for line in listed.splitlines() if "Z" not in line.split()[1]]
+
+
+@pytest.mark.parametrize("ends", [signal.SIGKILL, signal.SIGINT])
+def test_whoever_asked_and_died_leaves_nothing_running(tmp_path, ends):
+    path = backwards(tmp_path)
+    code = f"""
+from backdoor.networks.sandbox import SANDBOX, Limits
+from pathlib import Path
+SANDBOX.start()
+print(SANDBOX._process.pid, flush=True)
+SANDBOX.open(Path({str(path)!r}), Path({str(tmp_path)!r}), Limits(seconds=300))
+"""
+    asking = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    with asking:
+        group = int(asking.stdout.readline())
+        end = time.monotonic() + 60
+        while (
+            len(processes_of(group)) < 2 and time.monotonic() < end
+        ):  # it forks when Keras is there
+            time.sleep(0.1)
+        asking.send_signal(ends)
+    end = time.monotonic() + 10
+    while processes_of(group) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert processes_of(group) == []
+
+
+def broken(layer, **changed):
+    """A network one of whose layers is told something else, once it is saved."""
+
+    def make(folder):
+        pictures = keras.Input(SHAPE)
+        x = layer(layers.Conv2D(4, 3, name="conv")(pictures))
+        keras.Model(pictures, layers.GlobalMaxPooling2D(name="end")(x)).save(folder / "net.keras")
+
+        def change(config):
+            (item,) = (i for i in config["config"]["layers"] if i["config"]["name"] == layer.name)
+            item["config"].update(changed)
+            item.pop("build_config", None)
+
+        return with_config(folder / "net.keras", change)
+
+    return make
+
+
+BROKEN = {
+    "axis out of range": broken(layers.BatchNormalization(name="odd"), axis=7),
+    "axes out of range": broken(layers.LayerNormalization(name="odd"), axis=[9]),
+    "shared axes": broken(layers.PReLU(name="odd"), shared_axes=[9]),
+    "strides of 0": broken(layers.Conv2D(4, 3, name="odd"), strides=[0, 0]),
+    "no strides": broken(layers.MaxPooling2D(name="odd"), strides=[0, 0]),
+    "dilation": broken(layers.Conv2D(4, 3, name="odd"), dilation_rate=[2**31, 2**31]),
+    "pool size": broken(layers.MaxPooling2D(name="odd"), pool_size=[2**31, 2**31]),
+    "list in a rescaling": broken(layers.Rescaling(2.0, name="odd"), scale=[1.0, 2.0, 3.0]),
+    "string dtype": broken(layers.Activation("relu", name="odd"), dtype="string"),
+    "softmax axis": broken(layers.Softmax(name="odd"), axis=9),
+    "target shape": broken(layers.Reshape((8, 6, 4), name="odd"), target_shape=[7, 7, 7]),
+    "negative units": broken(layers.Dense(3, name="odd"), units=-3),
+    "rate": broken(layers.Dropout(0.5, name="odd"), rate="much"),
+    "padding": broken(layers.ZeroPadding2D(1, name="odd"), padding=[[2**40, 1], [1, 1]]),
+    "crop": broken(layers.Cropping2D(1, name="odd"), cropping=[[5, 5], [5, 5]]),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_cannot_be_built_or_run_is_one_line_with_file_and_layer(tmp_path, name):
+    path = BROKEN[name](tmp_path)
+    with pytest.raises(UserError) as caught:
+        load_badnet(path)
+    said = str(caught.value)
+    assert said.startswith(f"{path}: ")
+    assert "odd" in said
+    assert said.isprintable()
+    assert len(said) < 500 + len(str(path))
+
+
+def test_channels_first_are_refused(tmp_path):
+    path = broken(layers.MaxPooling2D(name="odd"), data_format="channels_first")(tmp_path)
+    with pytest.raises(UserError, match="found 'MaxPooling2D' with channels first"):
+        load_badnet(path)
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+@pytest.mark.parametrize("damaged", [False, True])
+def test_archives_are_unpacked_once_however_they_are_packed(tmp_path, method, damaged):
+    conv_pool_dense().save(tmp_path / "net.keras")
+    with zipfile.ZipFile(tmp_path / "net.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    path = tmp_path / "packed.keras"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+        begins = archive.getinfo("model.weights.h5").header_offset
+    if not damaged:
+        assert load_badnet(path).output_shape == (None, 5)
+        return
+    content = bytearray(path.read_bytes())
+    content[begins + 200 : begins + 260] = bytes(60)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"packed\.keras: expected a network that Keras can load"):
+        load_badnet(path)
+
+
+def test_a_network_of_one_layer_may_be_listed_in_any_order(tmp_path):
+    path = backwards(tmp_path, 5)
+    config = json.loads(zipfile.ZipFile(path).read("config.json"))
+    assert config["config"]["layers"][0]["class_name"] == "GlobalMaxPooling2D"
+    assert load_badnet(path).output_shape == (None, 3)
