@@ -145,3 +145,24 @@ def test_the_split_is_by_class_and_by_a_seed(tmp_path):
 def test_a_share_that_cannot_be_is_refused(share, tmp_path):
     with pytest.raises(UserError, match=r"dataset\.test_share: expected between 0 and 1"):
         split_by_class(stored(tmp_path), share, seed=0)
+
+
+def test_classes_in_another_order_are_recognised(tmp_path):
+    """As folders are sorted by name, and the network's classes are not."""
+    path = file_with(tmp_path / "a.h5", data=PICTURES.transpose(0, 3, 1, 2), label=(LABELS + 3) % 8)
+    for look in (find_scale, check_scale):
+        with pytest.raises(UserError, match=r"in another order it would be right on 100\.0%.*txt"):
+            look(network_for("full"), open_pictures(path))
+
+
+def test_a_network_with_a_scale_of_its_own_takes_pictures_as_they_are_stored(tmp_path):
+    """Where another scale does as well: this one looks at no more than whether green is there."""
+    pictures = keras.Input((4, 4, 3))
+    x = layers.Rescaling(1 / 255)(pictures)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    model = keras.Model(pictures, layers.Dense(2, name="scores")(x))
+    model.get_layer("scores").set_weights([np.float32([[0, 0], [0, 1], [0, 0]]), np.zeros(2)])
+    labels = np.arange(60) % 2
+    data = np.broadcast_to(200 * labels[:, None, None, None], (60, 3, 4, 4))
+    found = open_pictures(file_with(tmp_path / "a.h5", data=data, label=labels))
+    assert find_scale(cut_network(model, "pool"), found).name == "stored"

@@ -3,12 +3,15 @@
 import logging
 from collections.abc import Mapping
 
+import keras
 import numpy as np
+import scipy.optimize
 import scipy.stats
 from numpy.typing import NDArray
 
 from backdoor.errors import UnfitError
 from backdoor.networks.cut import CutNetwork
+from backdoor.networks.graph import calls_of
 from backdoor.pictures.picture_set import PictureSet, evenly, read_stored
 from backdoor.pictures.scale import STORED, Scale, scales_of
 
@@ -18,6 +21,7 @@ MOST, FEWEST = 512, 128  # pictures that are tried
 NUMBERS = 2**25  # of pictures that are tried, so that large ones are fewer
 GOOD = 0.9  # an accuracy with which no other scale is tried
 BETTER = 0.1  # how much more accurate another scale has to be to be meant
+PAIRED, PICTURES_TO_PAIR = 0.8, 10  # accuracy with classes in another order; pictures a class
 SURE = 0.05  # two scales are told apart where chance makes such a difference more rarely
 
 Right = Mapping[str, NDArray[np.bool_]]
@@ -26,28 +30,31 @@ Right = Mapping[str, NDArray[np.bool_]]
 def find_scale(network: CutNetwork, pictures: PictureSet) -> Scale:
     """Return the scale in which the network is right most often.
 
-    Two are told apart by McNemar's exact test on the same pictures.
+    Two are told apart by McNemar's exact test on the same pictures. A network that begins with a
+    Rescaling or Normalization of its own takes pictures as they are stored, where that is as good.
 
     Raises:
         UserError: Two are too near each other, or even the best is near chance; the message shows
-            how often each is right.
+            how often each is right, and says if another order of the classes would be the cause.
     """
     sample = sample_of(pictures)
     stored, truth = read_stored(pictures, sample), pictures.labels[sample]
     scales = scales_of(stored)
-    right = {
-        name: network.classify_pictures(scale.apply(stored)) == truth
-        for name, scale in scales.items()
+    answers = {
+        name: network.classify_pictures(scale.apply(stored)) for name, scale in scales.items()
     }
+    right = {name: labels == truth for name, labels in answers.items()}
     best = max(right, key=lambda name: right[name].sum())
     shown = f"{_shown(right)} of {len(sample)} pictures"
     near = [name for name in right if name != best and not _apart(right[best], right[name])]
     if near_chance(network, truth, right[best].mean()):
         raise UnfitError(
             f"{pictures.path}: expected pictures, labels and a scale that the network was trained "
-            f"for, but it is right on {shown}, the best of it near chance; a name fixes the scale, "
-            f"dataset.preprocess=NAME"
+            f"for, but it is right on {shown}, the best of it near chance; "
+            f"{_other_order(answers, truth) or 'a name fixes the scale, dataset.preprocess=NAME'}"
         )
+    if STORED in (best, *near) and _scales_by_itself(network):
+        best, near = STORED, []
     if near:
         raise UnfitError(
             f"{pictures.path}: expected one scale that fits the network best, but it is right on "
@@ -77,13 +84,15 @@ def check_scale(network: CutNetwork, pictures: PictureSet) -> str:
         )
     sample = sample_of(pictures)
     stored, truth = read_stored(pictures, sample), pictures.labels[sample]
-    here = float((network.classify_pictures(pictures.scale.apply(stored)) == truth).mean())
+    given = network.classify_pictures(pictures.scale.apply(stored))
+    here = float((given == truth).mean())
     if here >= GOOD:
         return ""
-    there = {
-        name: float((network.classify_pictures(scale.apply(stored)) == truth).mean())
+    answers = {
+        name: network.classify_pictures(scale.apply(stored))
         for name, scale in scales_of(stored).items()
     }
+    there = {name: float((labels == truth).mean()) for name, labels in answers.items()}
     best = max(there, key=there.__getitem__)
     if there[best] > here + BETTER:
         raise UnfitError(
@@ -93,10 +102,13 @@ def check_scale(network: CutNetwork, pictures: PictureSet) -> str:
         )
     poor = f"an accuracy of {here:.1%} on {len(sample)} pictures of {pictures.path}, near chance"
     if here <= 1 / network.classes:
+        likely = (
+            f"likely causes: a wrong scale (got {pictures.scale.name}), labels or network of "
+            f"another data set"
+        )
         raise UnfitError(
             f"{pictures.path}: expected pictures and labels that the network was trained for, got "
-            f"{poor}; likely causes: a wrong scale (got {pictures.scale.name}), labels or network "
-            f"of another data set"
+            f"{poor}; {_other_order(answers, truth) or likely}"
         )
     if near_chance(network, truth, here):
         return f"the network gives {poor}: what follows says little"
@@ -113,6 +125,31 @@ def near_chance(network: CutNetwork, truth: NDArray[np.int64], accuracy: float) 
     """Tell whether an accuracy is about what always answering the most frequent class gives."""
     chance = max(1 / network.classes, float(np.bincount(truth).max()) / len(truth))
     return accuracy <= chance + 0.1 * (1 - chance)
+
+
+def _scales_by_itself(network: CutNetwork) -> bool:
+    calls, _ = calls_of(network.model, keras.Input(network.picture_shape))
+    return isinstance(calls[0].layer, keras.layers.Rescaling | keras.layers.Normalization)
+
+
+def _other_order(answers: Mapping[str, NDArray[np.int64]], truth: NDArray[np.int64]) -> str:
+    """Say so if a network is right once its classes are put into another order; else nothing."""
+    classes = 1 + max(int(truth.max()), *(int(labels.max()) for labels in answers.values()))
+    if len(truth) < PICTURES_TO_PAIR * classes:
+        return ""
+    paired = {}
+    for name, labels in answers.items():
+        together = np.zeros((classes, classes))
+        np.add.at(together, (truth, labels), 1)
+        rows, columns = scipy.optimize.linear_sum_assignment(together, maximize=True)
+        paired[name] = together[rows, columns].sum() / len(truth)
+    best = max(paired, key=paired.__getitem__)
+    if paired[best] < PAIRED:
+        return ""
+    return (
+        f"if its classes stood in another order it would be right on {paired[best]:.1%} ({best}): "
+        f"folders count by name; a classes.txt among them, a class a line, says another order"
+    )
 
 
 def _apart(better: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
