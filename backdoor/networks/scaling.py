@@ -22,6 +22,7 @@ NUMBERS = 2**25  # of pictures that are tried, so that large ones are fewer
 GOOD = 0.9  # an accuracy with which no other scale is tried
 BETTER = 0.1  # how much more accurate another scale has to be to be meant
 PAIRED, PICTURES_TO_PAIR = 0.8, 10  # accuracy with classes in another order; pictures a class
+FITTING = "expected pictures and labels that the network was trained for"
 SURE = 0.05  # two scales are told apart where chance makes such a difference more rarely
 
 Right = Mapping[str, NDArray[np.bool_]]
@@ -40,9 +41,7 @@ def find_scale(network: CutNetwork, pictures: PictureSet) -> Scale:
     sample = sample_of(pictures)
     stored, truth = read_stored(pictures, sample), pictures.labels[sample]
     scales = scales_of(stored)
-    answers = {
-        name: network.classify_pictures(scale.apply(stored)) for name, scale in scales.items()
-    }
+    answers = _answers(network, stored)
     right = {name: labels == truth for name, labels in answers.items()}
     best = max(right, key=lambda name: right[name].sum())
     shown = f"{_shown(right)} of {len(sample)} pictures"
@@ -88,27 +87,23 @@ def check_scale(network: CutNetwork, pictures: PictureSet) -> str:
     here = float((given == truth).mean())
     if here >= GOOD:
         return ""
-    answers = {
-        name: network.classify_pictures(scale.apply(stored))
-        for name, scale in scales_of(stored).items()
-    }
+    answers = _answers(network, stored)
     there = {name: float((labels == truth).mean()) for name, labels in answers.items()}
     best = max(there, key=there.__getitem__)
+    poor = f"an accuracy of {here:.1%} on {len(sample)} pictures of {pictures.path}, near chance"
+    order = _other_order(answers, truth) if near_chance(network, truth, there[best]) else ""
+    if order:
+        raise UnfitError(f"{pictures.path}: {FITTING}, got {poor}; {order}")
     if there[best] > here + BETTER:
         raise UnfitError(
             f"{pictures.path}: expected {_advice(best, pictures.scale)}, which gives an accuracy "
             f"of {there[best]:.1%} on {len(sample)} pictures, got {pictures.scale.name}, which "
             f"gives {here:.1%}"
         )
-    poor = f"an accuracy of {here:.1%} on {len(sample)} pictures of {pictures.path}, near chance"
     if here <= 1 / network.classes:
-        likely = (
-            f"likely causes: a wrong scale (got {pictures.scale.name}), labels or network of "
-            f"another data set"
-        )
         raise UnfitError(
-            f"{pictures.path}: expected pictures and labels that the network was trained for, got "
-            f"{poor}; {_other_order(answers, truth) or likely}"
+            f"{pictures.path}: {FITTING}, got {poor}; likely causes: a wrong scale (got "
+            f"{pictures.scale.name}), labels or network of another data set"
         )
     if near_chance(network, truth, here):
         return f"the network gives {poor}: what follows says little"
@@ -125,6 +120,12 @@ def near_chance(network: CutNetwork, truth: NDArray[np.int64], accuracy: float) 
     """Tell whether an accuracy is about what always answering the most frequent class gives."""
     chance = max(1 / network.classes, float(np.bincount(truth).max()) / len(truth))
     return accuracy <= chance + 0.1 * (1 - chance)
+
+
+def _answers(network: CutNetwork, stored: NDArray[np.float32]) -> dict[str, NDArray[np.int64]]:
+    """Return the network's labels of pictures in each scale that they may be brought to."""
+    scales = scales_of(stored).items()
+    return {name: network.classify_pictures(scale.apply(stored)) for name, scale in scales}
 
 
 def _scales_by_itself(network: CutNetwork) -> bool:
