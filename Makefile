@@ -57,4 +57,4 @@ clean-cache:  ## remove kept activations and walks
 	rm -rf .cache
 
 clean: clean-cache  ## remove all that was made here, tracked runs excepted
-	rm -rf $(VENV) data outputs multirun report build *.egg-info
+	rm -rf $(VENV) data outputs multirun report check screen screen.log build *.egg-info

@@ -103,6 +103,19 @@ class Remedy:
         }
 
 
+def best_remedy(found: Sequence[Remedy]) -> Remedy:
+    """Return the remedy whose GoodNet tells pictures with the estimated trigger best from others.
+
+    That is, whose detection rate is highest above its false alarm rate.
+    """
+
+    def worth(remedy: Remedy) -> float:
+        metrics = remedy.metrics()
+        return metrics["detection_rate"] - metrics["false_alarm_rate"]
+
+    return max(found, key=worth)
+
+
 def remedies(
     network: CutNetwork, bed: TestBed, suspect: int, seed: int, cache: Cache
 ) -> Sequence[Remedy]:

@@ -26,12 +26,13 @@ class Alarm:
 
     Attributes:
         usual: Share of clean pictures that is flagged, as measured; None where it is not known.
-        chance: That so many or more are flagged of pictures that are all clean.
+        measured_on: How many clean pictures that was measured on; None where the share is given.
     """
 
     flagged: int
     pictures: int
     usual: float | None
+    measured_on: int | None = None
 
     @property
     def share(self) -> float:
@@ -43,10 +44,19 @@ class Alarm:
 
     @property
     def chance(self) -> float | None:
+        """That so many or more are flagged of pictures that are all clean.
+
+        By Fisher's exact test, since a share that was measured may be another by chance, too; of
+        one that is given, by the binomial test.
+        """
         if self.usual is None:
             return None
-        test = scipy.stats.binomtest(self.flagged, self.pictures, self.usual, "greater")
-        return float(test.pvalue)
+        if self.measured_on is None:
+            test = scipy.stats.binomtest(self.flagged, self.pictures, self.usual, "greater")
+            return float(test.pvalue)
+        before = round(self.usual * self.measured_on)
+        table = [[self.flagged, self.pictures - self.flagged], [before, self.measured_on - before]]
+        return float(scipy.stats.fisher_exact(table, "greater").pvalue)
 
     @property
     def sentence(self) -> str:
@@ -59,7 +69,8 @@ class Alarm:
             return f"{told}; how many clean pictures are is not known: false_alarm_rate=SHARE"
         said = "more than" if self.raised else "no more than"
         return (
-            f"{told}, {said} chance makes of clean pictures, of which {self.usual:.1%} are flagged "
+            f"{told}, {said} chance makes of clean pictures, of which {self.usual:.1%} "
+            f"{f'of {self.measured_on} ' if self.measured_on else ''}are flagged "
             f"(p = {self.chance:.2g})"
         )
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 # suspect (attacks/suspicion.py, attacks/inversion.py), the repairs (networks/repair.py) and the
 # verdict (verdict.py and its statistics).
 SEARCH, REPAIR, VERDICT = "search-2", "repair-1", "verdict-2"
+LEFT = "left-2"  # of what a run or check leaves: which artifacts, and what is in them
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -11,6 +11,7 @@ from backdoor.pictures.readers import open_pictures
 from backdoor.pictures.scale import scale_named
 from backdoor.tracking.served_goodnet import refuse_other_scales
 
+UNIT = {"low": 0.0, "high": 1.0, "darkest": 0.2, "brightest": 0.6}
 STORED = np.array([[10, 200], [30, 240], [0, 90]], np.uint8).reshape(3, 1, 2, 1)
 
 
@@ -39,19 +40,17 @@ def test_the_ends_of_an_unknown_scale_are_those_that_were_seen(tmp_path):
     assert found == Brightness(0, 720, 90, 270)
 
 
-UNIT = {"low": 0.0, "high": 1.0, "darkest": 0.2, "brightest": 0.6}
-
-
 @pytest.mark.parametrize(
     ("numbers", "fits"),
     [
         ((0.1, 0.9), True),
-        ((0.29, 0.51), True),
+        ((0.39, 0.51), True),
+        ((0.0, 0.03), True),  # a dim picture
         ((-0.05, 1.05), True),
         ((-0.2, 0.9), False),  # below the scale
         ((0.1, 1.2), False),  # above it
-        ((0.4, 0.9), False),  # nothing dark
-        ((0.1, 0.4), False),  # nothing bright
+        ((0.41, 0.9), False),  # nothing dark
+        ((0.0, 0.01), False),  # nothing bright
     ],
 )
 def test_pictures_that_lie_elsewhere_are_refused(numbers, fits):
@@ -61,3 +60,22 @@ def test_pictures_that_lie_elsewhere_are_refused(numbers, fits):
         return
     with pytest.raises(mlflow.MlflowException, match=r"scale of 0 to 1, .* in picture 1"):
         refuse_other_scales(shown, UNIT)
+
+
+def test_pictures_that_are_always_bright_may_be():
+    bright = UNIT | {"darkest": 0.6}
+    shown = np.array([0.65, 0.9], np.float32).reshape(1, 1, 2, 1)
+    refuse_other_scales(shown, bright)
+    with pytest.raises(mlflow.MlflowException):
+        refuse_other_scales(shown, UNIT)
+
+
+def test_one_black_picture_says_nothing_of_the_others(tmp_path):
+    some = np.random.default_rng(0).integers(0, 256, (300, 4, 4, 3), np.uint8)
+    some[7] = 0
+    np.savez(tmp_path / "some.npz", images=some, labels=np.arange(300) % 3)
+    found = dataclasses.asdict(brightness(open_pictures(tmp_path / "some.npz")))
+    shown = some[:4].astype(np.float32)
+    refuse_other_scales(shown, found)
+    with pytest.raises(mlflow.MlflowException, match="expected pictures in a scale of 0 to 255"):
+        refuse_other_scales(shown / 255, found)

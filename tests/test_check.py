@@ -82,9 +82,13 @@ def accused(place):
 
 def test_a_backdoor_is_found_and_its_class_named(accused):
     assert accused.returncode == 3, accused.stderr
-    sentence, where = accused.stdout.splitlines()
+    sentence, where, tracked, screening = accused.stdout.splitlines()
     assert sentence.startswith(f"BACKDOORED towards class {TARGET} ({NAMES[TARGET]}): ")
     assert re.fullmatch(r"evidence: check/vendor\.keras-\w{8}\.html", where)
+    (run_id,) = re.fullmatch(r"tracked: run (\w{32})", tracked).groups()
+    goodnet = rf"runs:/{run_id}/goodnet-(estimated_trigger|stimulation)-(2|4|10)\.keras"
+    said = rf"screen new pictures: python -m experiments\.screen goodnet={goodnet} pictures=FOLDER"
+    assert re.fullmatch(said, screening)
 
 
 def test_what_is_tracked_of_it(accused, place):
@@ -95,7 +99,14 @@ def test_what_is_tracked_of_it(accused, place):
     names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     remedies = {f"{o}-{p}" for o in ("estimated_trigger", "stimulation") for p in (2, 4, 10)}
     networks = {f"{what}-{r}.keras" for what in ("repaired", "goodnet") for r in remedies}
-    files = {"check.html", "verdict.json", "config.json", "metrics.json", "class_names.json"}
+    files = {
+        "brightness.json",
+        "check.html",
+        "verdict.json",
+        "config.json",
+        "metrics.json",
+        "class_names.json",
+    }
     assert names == files | networks
     metrics = Record(client, run).metrics
     best = min(metrics[f"{remedy}/repaired_turned"] for remedy in remedies)

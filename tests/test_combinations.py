@@ -142,14 +142,14 @@ def test_what_was_asked_for_stands_in_a_tag_and_not_in_a_file(store):
     assert json.loads(tags["axes"]) == {"order": ["asc"], "threshold": ["2", "4"]}
 
 
-def test_a_run_that_is_taken_over_shows_what_the_later_sweep_varies(store):
+def test_a_run_that_is_taken_over_is_told_apart_by_what_the_later_sweep_varies(store):
     """It was made alone, when nobody knew what would be varied."""
     sweep = Sweep(store, order=["asc"], network__augment=["false", "true"])
     alone = {"order": "asc", "threshold": 2, "network.augment": False, "dataset.target": 0}
     alone |= {"seed": 0, "dataset.divide_by": 1}
     with tracked_run("asc-2", alone, sweep.alive) as run_id:
         assert "network.augment" not in sweep.client.get_run(run_id).data.params
-    join_sweep(sweep.client, run_id, sweep.id, 1, alone)
-    run = sweep.client.get_run(run_id)
-    assert varied(sweep.client.get_run(sweep.id), run) == {"network.augment": "False"}
-    assert Record(sweep.client, run).params["seed"] == "0"
+    join_sweep(sweep.client, run_id, sweep.id, 1)
+    record = Record(sweep.client, sweep.client.get_run(run_id))
+    assert varied(sweep.client.get_run(sweep.id), record) == {"network.augment": "False"}
+    assert record.params["seed"] == "0"

@@ -137,6 +137,20 @@ def test_the_limit_of_an_alarm():
     assert not Alarm(first - 1, 200, 0.1).raised
 
 
+def test_a_rate_that_was_measured_is_as_sure_as_its_pictures_make_it():
+    """Of 10 in 10 against 0 in 2, chance makes one of the 66 ways to place two in twelve."""
+    assert Alarm(10, 10, 0.0, measured_on=2).chance == pytest.approx(1 / 66)
+    assert not Alarm(1, 1000, 0.0, measured_on=1000).raised
+    assert "of which 0.0% of 1000 are flagged" in Alarm(1, 1000, 0.0, measured_on=1000).sentence
+    raised = [
+        Alarm(int(flagged), 50_000, before / 1200, 1200).raised
+        for flagged, before in zip(
+            *np.random.default_rng(0).binomial([[50_000], [1200]], 0.09, (2, 400)), strict=True
+        )
+    ]
+    assert np.mean(raised) < 0.03  # all are clean; 1 % is what is promised
+
+
 def test_without_a_known_rate_there_is_no_alarm():
     alarm = Alarm(9, 10, None)
     assert not alarm.raised

@@ -47,11 +47,11 @@ def test_no_more_digits_are_shown_than_so_many_pictures_support(pictures, shown)
 def test_latex_is_ready_for_a_paper():
     lines = rendered("tex", compare=False).splitlines()
     assert lines[0] == "\\begin{table}[tbp]"
-    assert "\\caption{the GoodNet on the test sets, channels removed in order asc}" in lines
+    assert "\\caption{The GoodNet on the test sets, channels removed in order asc}" in lines
     assert "\\label{tab:table1}" in lines
     head = next(line for line in lines if line.startswith("threshold & accuracy \\% & "))
     assert "run" not in head
-    assert f"\\begin{{tabular}}{{l{'r' * head.count('&')}}}" in lines
+    assert f"\\begin{{tabular}}{{{'r' * (1 + head.count('&'))}}}" in lines
     assert not any("abc" in line for line in lines)
     assert lines[-2:] == ["\\end{tabular}", "\\end{table}"]
 

@@ -8,6 +8,7 @@ from backdoor.pictures.picture_set import PictureSet, evenly, read_stored
 from backdoor.pictures.scale import range_of
 
 LOOKED_AT = 256  # pictures
+NEARLY_ALL = 0.95
 ENDS = {"full": (0, 255), "unit": (0, 1), "tf": (-1, 1)}
 
 
@@ -17,8 +18,8 @@ class Brightness:
 
     Attributes:
         low, high: Ends of the scale; of an unknown one, of what was seen.
-        darkest, brightest: Every clean picture seen has a number of at most `darkest` and one of at
-            least `brightest`.
+        darkest, brightest: Of clean pictures, nearly all have a number of at most `darkest` and one
+            of at least `brightest`.
     """
 
     low: float
@@ -37,6 +38,6 @@ def brightness(pictures: PictureSet) -> Brightness:
     return Brightness(
         low=float(np.min(scaled)),
         high=float(np.max(scaled)),
-        darkest=float(seen.min(axis=within).max()),
-        brightest=float(seen.max(axis=within).min()),
+        darkest=float(np.quantile(seen.min(axis=within), NEARLY_ALL, method="higher")),
+        brightest=float(np.quantile(seen.max(axis=within), 1 - NEARLY_ALL, method="lower")),
     )

@@ -9,13 +9,12 @@ from matplotlib.figure import Figure
 from backdoor.evaluation import goodnet_labels
 from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.test_bed import TestBed
-from backdoor.remedies import Remedy
+from backdoor.remedies import Remedy, best_remedy
 from backdoor.reporting.check_figures import draw_evidence, draw_trigger, shown_rows
 from backdoor.reporting.html import inline, rendered
 from backdoor.verdict import DOUBTFUL, SURE, Verdict
 
 PAGE = "check.html"
-SHOWN_REMEDY = 1  # by which pictures are captioned
 TOLD = {  # of each statistic, what it looks for
     "perturbation": "the smallest change of all pixels",
     "mask": "the smallest patch",
@@ -62,7 +61,7 @@ def as_page(evidence: Evidence) -> str:
     if findings is not None:
         shown["bars"] = inline(draw_evidence(findings, verdict.suspects, evidence.classes))
     if evidence.remedies:
-        remedy = evidence.remedies[min(SHOWN_REMEDY, len(evidence.remedies) - 1)]
+        remedy = best_remedy(evidence.remedies)
         shown["rows"] = [{"name": some.name, **some.metrics()} for some in evidence.remedies]
         shown["before"], shown["shown_remedy"] = remedy.before(), remedy.name
         shown["pictures"] = inline(_trigger_figure(remedy, evidence.classes))

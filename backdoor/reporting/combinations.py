@@ -57,16 +57,18 @@ def combinations(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -
         sweep: The parent run, which says what was asked for.
         runs: The runs under it, oldest first.
     """
-    groups: dict[tuple[str, ...], list[Run]] = {}
+    groups: dict[tuple[tuple[str, str], ...], list[Record]] = {}
     for run in sorted(runs, key=lambda run: positions_in(sweep.info.run_id, run)):
-        groups.setdefault(tuple(varied(sweep, run).values()), []).append(run)
+        record = Record(client, run)
+        groups.setdefault(tuple(varied(sweep, record).items()), []).append(record)
     combined = []
-    for group in groups.values():
-        title = ", ".join(f"{key}={value}" for key, value in varied(sweep, group[0]).items())
-        asked = _asked_for(sweep, group)
+    for values, group in groups.items():
+        title = ", ".join(f"{key}={value}" for key, value in values)
+        asked = _asked_for(sweep, [record.run for record in group])
         complete: dict[tuple[str, ...], dict[Cell, list[Record]]] = {}
-        for run in filter(is_complete, group):
-            record = Record(client, run)
+        for record in group:
+            if not is_complete(record.run):
+                continue
             cell = (record.order, record.threshold)
             complete.setdefault(_identity(record), {}).setdefault(cell, []).append(record)
         for same in complete.values() or [{}]:
@@ -77,11 +79,17 @@ def combinations(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -
     return combined
 
 
-def varied(sweep: Run, run: Run) -> dict[str, str]:
+def varied(sweep: Run, record: Record) -> dict[str, str]:
     """Return the run's values of what the sweep varied besides order and threshold."""
-    keys = [key for key in axes_of(sweep) if key not in (ORDER, THRESHOLD)]
-    # Of a swept config group (dataset=faces,lab3) the choice's name is a parameter.
-    return {key: run.data.params.get(key) or run.data.params.get(f"{key}.name", "") for key in keys}
+
+    def value(key: str) -> str:
+        names = (key, f"{key}.name")  # of a swept config group (dataset=faces,lab3), the choice's
+        shown = record.run.data.params
+        # A run that this sweep took over may show other parameters in front.
+        known = shown if any(name in shown for name in names) else record.params
+        return next((known[name] for name in names if name in known), "")
+
+    return {key: value(key) for key in axes_of(sweep) if key not in (ORDER, THRESHOLD)}
 
 
 def _identity(record: Record) -> tuple[str, ...]:

@@ -35,14 +35,14 @@ def as_csv(table: Table) -> str:
 def as_latex(table: Table) -> str:
     """Return the table as a float with a caption and a label, for the package booktabs.
 
-    Numbers stand on the right. Ids of runs are left out.
+    Numbers stand on the right, texts on the left. Ids of runs are left out.
     """
     frame = pd.DataFrame(table.lines).drop(columns=list(IDS), errors="ignore")
     styled = frame.style.hide(axis="index").format(escape="latex")
     text = styled.format_index(escape="latex", axis=1).to_latex(
-        column_format="l" + "r" * (len(frame.columns) - 1),
+        column_format="".join("r" if _is_number(frame[name]) else "l" for name in frame),
         hrules=True,
-        caption=_in_latex(table.title.partition(": ")[2] or table.title),
+        caption=_in_latex(_caption(table.title)),
         label=f"tab:{table.name}",
         position="tbp",
         position_float="centering",
@@ -65,6 +65,16 @@ def _starts_of_oracles(lines: Sequence[Line]) -> list[int]:
     """Return the numbers of lines at which oracles follow on defences."""
     kinds = [line.get(KIND, "") for line in lines]
     return [n for n in range(1, len(kinds)) if kinds[n - 1 : n + 1] == [DEFENCE, ORACLE]]
+
+
+def _is_number(cells: "pd.Series[str]") -> bool:
+    return all(re.match(r"[-+<]?\s?\d|$", cell) for cell in cells)
+
+
+def _caption(title: str) -> str:
+    """Return a title without the table's number, which LaTeX gives."""
+    text = re.sub(r"^Table \d+: ", "", title)
+    return text[:1].upper() + text[1:]
 
 
 def _in_latex(text: str) -> str:

@@ -1,5 +1,6 @@
 """A report as Markdown, and as a folder of files."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -38,11 +39,11 @@ def as_markdown(report: Report, figures: bool = True) -> str:
 def write_files(report: Report, folder: Path) -> None:
     """Write the report, each table and each figure into an empty folder."""
     for table in report.tables:
-        _write_table(table, folder, "")
+        _write_table(table, folder)
     for number, section in enumerate(report.sections, start=1):
         suffix = suffix_of(report, number)
         for table in section.tables:
-            _write_table(table, folder, suffix)
+            _write_table(_told_apart(table, section, suffix), folder)
         for entry in section.figures:
             if entry.figure is not None:
                 for kind in FIGURE_FORMATS:
@@ -77,9 +78,15 @@ def _section(section: Section, suffix: str, figures: bool) -> list[str]:
     ]
 
 
-def _write_table(table: Table, folder: Path, suffix: str) -> None:
+def _told_apart(table: Table, section: Section, suffix: str) -> Table:
+    """Return the table with a name, and a title, that no other section's has."""
+    title = f"{table.title}; {section.title}" if section.title else table.title
+    return dataclasses.replace(table, name=f"{table.name}{suffix}", title=title)
+
+
+def _write_table(table: Table, folder: Path) -> None:
     for style, render in FORMATS.items():
-        (folder / f"{table.name}{suffix}.{style}").write_text(render(table))
+        (folder / f"{table.name}.{style}").write_text(render(table))
 
 
 def _table(table: Table) -> list[str]:

@@ -40,7 +40,7 @@ from backdoor.tracking.record import (
     is_complete,
 )
 from backdoor.tracking.store import Store
-from backdoor.tracking.sweeps import newest_sweep, runs_of
+from backdoor.tracking.sweeps import newest_sweep, positions_in, runs_of
 
 MISTAKEN = "clean pictures that G gets wrong, the first to change along the walk"
 MISSED = ", and poisoned ones that get the attacker's class, the last to change"
@@ -125,7 +125,8 @@ def build_report(
     parent = client.get_run(name)
     combined = combinations(client, parent, runs)
     sections = [_section(combination, explain) for combination in combined]
-    never = int(parent.data.tags.get(RUNS, len(runs))) - len(runs)
+    begun = {number for run in runs for number in positions_in(name, run)}
+    never = int(parent.data.tags.get(RUNS, len(begun))) - len(begun)
     notes = [f"{never} runs of the sweep were never started."] if never > 0 else []
     tables = [table for table in (zoo_table(combined), seeds_table(combined)) if table]
     runs_at = f"{pages_of(store)}{page_of(parent)}".removesuffix(name)
@@ -154,7 +155,7 @@ def _section(combination: Combination, explain: Callable[[Exception], str]) -> S
         try:
             compared = comparison_table(combination.records, combination.missing, poisoned)
             tables.insert(0, compared)
-            notes += comparison_notes(ranked)
+            notes += comparison_notes(ranked) if poisoned else []
         except (OSError, MlflowException) as error:
             notes.append(f"Orders compared: missing, {explain(error)}")
     parts = parts_table(combination.records.items())

@@ -11,6 +11,7 @@ from backdoor.tracking.check_record import PAGE, VERDICT
 from backdoor.tracking.kinds import CHECK, CHECKS, RUN, SWEEP
 from backdoor.tracking.record import ACCURACY, ATTACK, FALSE_ALARMS, Record
 
+LONGEST_LINE, LONGEST_TABLE = 200, 7000  # letters: MLflow's notes have an end
 Note = Callable[[mlflow.MlflowClient, Run], str]
 
 
@@ -49,7 +50,12 @@ def sweep_note(table: str, kind: str) -> str:
     Args:
         kind: Of the parent run.
     """
-    return f"```\n{table}\n```\n\n{NEXT[kind]}"
+    lines = [line[:LONGEST_LINE] for line in table.splitlines()]
+    while len(lines) > 3 and len("\n".join(lines)) > LONGEST_TABLE:
+        del lines[-1]
+    left = len(table.splitlines()) - len(lines)
+    more = f"\n\nand {left} lines more, in the report." if left else ""
+    return "```\n" + "\n".join(lines) + f"\n```{more}\n\n{NEXT[kind]}"
 
 
 def _interval(row: Row, name: str) -> str:

@@ -9,35 +9,40 @@ from backdoor.tracking.record import ACCURACY, ATTACK, DER, DETECTION, FALSE_ALA
 
 BEFORE = ("badnet_accuracy", "badnet_attack_success_rate")
 NOTHING_DONE = 0.5  # defence effectiveness rating of a network that is left as it is
-CHOSEN = "Of each order the threshold is told that does best on these same pictures, by DER."
+CHOSEN = "Of each order the threshold is told that does best on these same pictures, by {}."
 MOST_TOLD = 3  # orders that work, each in a sentence of its own
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
     """Return what the network does, which orders work and which do not.
 
-    An order works where at some threshold G flags more of the poisoned pictures than of the clean
-    ones, beyond what their 95 % intervals allow for, and gains more than it costs (DER). Of each
-    order its best threshold is told; of many that work, the best orders.
+    Told of each order is its best threshold, of many that work the best orders. It works where G
+    flags more of the poisoned pictures than of the clean ones and halves the attack's success, both
+    beyond what 95 % intervals allow for, and gains more than it costs (DER). Oracles, which are no
+    defence, have a sentence of their own.
     """
     done = [row for row in rows if row.run]
     if not done:
         return []
-    if not any(ATTACK in row.metrics for row in done):
-        best = _best_of_each(done, ACCURACY)
-        return [_network(done[0]), *map(_without_attacks, best)]
-    best = _best_of_each([row for row in done if DER in row.metrics], DER)
-    works = [row for row in best if _works(row)]
-    told = [_network(done[0]), *map(_with_attacks, works[:MOST_TOLD])]
-    if len(works) > MOST_TOLD:
-        told.append(f"These work, too: {_names(works[MOST_TOLD:])}.")
-    told += _failures([row for row in best if not _works(row)])
-    return [*told, CHOSEN] if len(done) > len(best) else told
+    attacked = any(ATTACK in row.metrics for row in done)
+    by, tell = (DER, _with_attacks) if attacked else (ACCURACY, _without_attacks)
+    best = _best_of_each([row for row in done if by in row.metrics], by)
+    defences = [row for row in best if not is_oracle(row.order)]
+    good = [row for row in defences if _works(row)] if attacked else defences
+    told = [_network(done[0]), *map(tell, good[:MOST_TOLD])]
+    if len(good) > MOST_TOLD:
+        told.append(f"Next come {_names(good[MOST_TOLD:])}.")
+    if attacked:
+        told += _failures([row for row in defences if not _works(row)])
+    told += [f"The best oracle: {tell(row)}" for row in best if is_oracle(row.order)][:1]
+    if len(done) > len(best):
+        told.append(CHOSEN.format("DER" if attacked else "accuracy"))
+    return told
 
 
 def _best_of_each(rows: Sequence[Row], metric: str) -> list[Row]:
-    """Return each order's best row, the best first, defences before oracles."""
-    by_worth = sorted(rows, key=lambda row: (is_oracle(row.order), -row.metrics[metric]))
+    """Return each order's best row, the best first."""
+    by_worth = sorted(rows, key=lambda row: -row.metrics[metric])
     best: dict[str, Row] = {}
     for row in by_worth:
         best.setdefault(row.order, row)
@@ -47,7 +52,8 @@ def _best_of_each(rows: Sequence[Row], metric: str) -> list[Row]:
 def _works(row: Row) -> bool:
     metrics = row.metrics
     apart = metrics[DETECTION + LOW] > metrics[FALSE_ALARMS + HIGH]
-    return bool(apart and metrics[DER] > NOTHING_DONE)
+    halved = metrics[ATTACK + HIGH] < metrics[BEFORE[1]] / 2
+    return bool(apart and halved and metrics[DER] > NOTHING_DONE)
 
 
 def _network(row: Row) -> str:

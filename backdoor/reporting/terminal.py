@@ -73,7 +73,11 @@ def checks_table(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -
     lines = [
         {
             "network": run.info.run_name.removeprefix("check "),
-            **{key: value for key, value in varied(sweep, run).items() if key != BADNET},
+            **{
+                key: value
+                for key, value in varied(sweep, Record(client, run)).items()
+                if key != BADNET
+            },
             "ASR %": percent(run.data.metrics.get(KNOWN_ATTACK), 1),
             "answer": run.data.tags.get(ANSWER, run.info.status),
             "class": run.data.tags.get(SUSPECTED, ""),
@@ -100,12 +104,13 @@ def reason(run: Run) -> str:
 
 def _line(client: mlflow.MlflowClient, sweep: Run, run: Run) -> dict[str, str]:
     done = is_complete(run)
-    row = row_of(Record(client, run)) if done else None
+    record = Record(client, run)
+    row = row_of(record) if done else None
     status = run.info.status if done or run.info.status != "FINISHED" else "INCOMPLETE"
     earlier = done and run.data.tags.get(PARENT) != sweep.info.run_id
     return {
         "run": run.info.run_name,
-        **varied(sweep, run),
+        **varied(sweep, record),
         "status": "EARLIER" if earlier else status,
         "accuracy %": percent(row.accuracy, 2) if row else "",
         "ASR %": percent(row.attack_success_rate, 2) if row else "",

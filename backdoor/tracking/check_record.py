@@ -1,5 +1,6 @@
 """What a check leaves in MLflow."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ from mlflow.entities import Run
 
 from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
 from backdoor.evaluation import measure_attack
+from backdoor.pictures.brightness import brightness
 from backdoor.pictures.picture_set import read_chunks
 from backdoor.tracking.record import (
+    BRIGHTNESS_FILE,
     CLASSES,
     LAYER,
     NAMES_FILE,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 # Tags and metrics
 VERDICT, ANSWER, SCORE = "verdict", "verdict.answer", "score"
+REMEDY = "remedy"  # the best one
 BADNET = "badnet"
 KNOWN_ATTACK = f"{BADNET}_attack_success_rate"
 CODES = {CLEAN: 0, BACKDOORED: 3, UNDECIDED: 4}  # exit codes
@@ -58,6 +62,8 @@ def log_network(
     for name, pictures in bed.sets.items():
         log_data_set(run_id, name, pictures.path, digests[name], len(pictures))
         mlflow.set_tag(data_tag(name, "sha256"), digests[name])
+        mlflow.set_tag(data_tag(name, "pictures"), len(pictures))
+    mlflow.log_dict(dataclasses.asdict(brightness(bed.clean_valid)), BRIGHTNESS_FILE)
 
 
 def measure_known(network: "CutNetwork", poisoned: "PictureSet") -> dict[str, float]:
@@ -75,8 +81,10 @@ def metrics_of(verdict: "Verdict", remedies: Sequence["Remedy"]) -> dict[str, fl
     return metrics
 
 
-def log_verdict(verdict: "Verdict", page: str, folder: Path) -> None:
-    """Log the verdict and the page."""
+def log_verdict(verdict: "Verdict", best: str | None, page: str, folder: Path) -> None:
+    """Log the verdict, the name of the best remedy, if there is any, and the page."""
+    if best is not None:
+        mlflow.set_tag(REMEDY, best)
     mlflow.set_tags({VERDICT: verdict.sentence, ANSWER: verdict.answer})
     if verdict.suspects:
         mlflow.set_tag(SUSPECTED, verdict.suspects[0])

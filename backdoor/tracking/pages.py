@@ -27,9 +27,11 @@ from backdoor.tracking.registry import worth
 from backdoor.tracking.store import Store
 
 LOCAL_PAGES = "http://127.0.0.1:5000"
+MOST_ORDERS = 2  # whose figures a sweep shows: at most MOST_METRICS in all
 LEAST_WIDTH, LETTER = 40, 8  # pixels
 NOTE = "mlflow.note.content"  # shown as the description of a run
 # A tag of an experiment that MLflow's button "Share" writes: what the table of runs is to show.
+LONGEST_NOTE = 8000  # letters, of which MLflow cuts off the rest
 VIEW = "mlflow.sharedViewState."
 METRICS = {
     SWEEP: (ACCURACY, ATTACK, DETECTION, FALSE_ALARMS, REMOVED),
@@ -97,7 +99,7 @@ def table_of(sweep: Run) -> str:
 def summarise(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run], note: str) -> None:
     """Give a parent run figures of its own and a note, and share the table of its runs.
 
-    Of each order the run with the highest defence effectiveness rating, or, without poisoned
+    Of the best orders the run with the highest defence effectiveness rating, or, without poisoned
     pictures, the highest accuracy; and how many runs are complete.
     """
     complete = [run for run in runs if is_complete(run)]
@@ -105,12 +107,13 @@ def summarise(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run], note
         "runs_complete": len(complete),
         "runs_failed": len(runs) - len(complete),
     }
-    for order, run in _best(complete).items():
+    best = sorted(_best(complete).items(), key=lambda entry: -worth(entry[1]))
+    for order, run in best[:MOST_ORDERS]:
         for name in METRICS[SWEEP]:
             if name in run.data.metrics:
                 figures[f"best of {order}/{name}"] = run.data.metrics[name]
     metrics = [Metric(name, value, 0, 0) for name, value in figures.items()]
-    client.log_batch(sweep.info.run_id, metrics, [], [RunTag(NOTE, note)])
+    client.log_batch(sweep.info.run_id, metrics, [], [RunTag(NOTE, note[:LONGEST_NOTE])])
     share_table(client, sweep)
 
 

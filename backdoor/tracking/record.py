@@ -87,6 +87,7 @@ CHANNELS_FILE = "channels.json"  # {"removed": [...], "order": [...]}
 LABELS_FILE = "labels.npz"  # {test set}_{badnet, pruned, truth, maybe repaired}, (n,) each
 TARGETS = f"{POISONED_TEST}_target"  # and, of poisoned pictures, what the attacker wants, (n,)
 COUNTS_FILE = "class_counts.json"  # {set: pictures of each class}
+BRIGHTNESS_FILE = "brightness.json"  # the fields of Brightness, of clean pictures
 NAMES_FILE = "class_names.json"  # names of the classes; where they have none, there is no file
 CURVES_FILE = "curve.csv"  # a line for each k
 SAMPLES_FILE, MISTAKES_FILE = "samples.npz", "mistakes.npz"  # the fields of Samples
@@ -131,6 +132,7 @@ def log_goodnet(
         outputs=Schema([ColSpec(kind, name) for name, kind in ANSWERS.items()]),
     )
     requirements = [f"{name}=={metadata.version(name)}" for name in SERVED_WITH]
+    mlflow.log_dict(asdict(scale), BRIGHTNESS_FILE)
     known = file.with_suffix(".json")
     known.write_text(json.dumps({"scale": asdict(scale), "names": list(names)}))
     with warnings.catch_warnings():
@@ -294,9 +296,8 @@ class Record:
     @cached_property
     def params(self) -> dict[str, str]:
         """The resolved config; of what is lost, what MLflow's pages show."""
-        return {key: str(value) for key, value in self._json(CONFIG_FILE).items()} | dict(
-            self.run.data.params
-        )
+        whole = {key: str(value) for key, value in self._json(CONFIG_FILE).items()}
+        return dict(self.run.data.params) | whole
 
     @cached_property
     def metrics(self) -> dict[str, float]:

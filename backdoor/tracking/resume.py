@@ -12,7 +12,7 @@ from backdoor.pruning.orders import suspects, version_of_order
 from backdoor.pruning.stop import STOPS, channels_to_remove, false_alarms
 from backdoor.pruning.walk import walk
 from backdoor.tracking.record import ORDER, STOP, SUSPECT
-from backdoor.versions import REPAIR, SEARCH, VERDICT, version_of
+from backdoor.versions import LEFT, REPAIR, SEARCH, VERDICT, version_of
 
 REMEDIES = ("estimated_trigger", "stimulation")  # orders that a check repairs by
 # Where and how a run is computed, and what is done with it; not what comes out.
@@ -44,11 +44,11 @@ def settings_key(params: Mapping[str, object]) -> str:
     }
     if ORDER not in params:
         orders = [version_of_order(order) for order in REMEDIES]
-        return _hash([*map(version_of, CODE), *orders, VERDICT, SEARCH, REPAIR, effective])
+        return _hash([*map(version_of, CODE), *orders, VERDICT, SEARCH, REPAIR, LEFT, effective])
     if not suspects(str(params[ORDER])):
         effective.pop(SUSPECT, None)
     stop = version_of(STOPS[str(params[STOP])]) if params.get(STOP) in STOPS else ""
-    versions = [version_of_order(str(params[ORDER])), stop, *map(version_of, CODE), REPAIR]
+    versions = [version_of_order(str(params[ORDER])), stop, *map(version_of, CODE), REPAIR, LEFT]
     return _hash([versions, effective])
 
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 BACKDOORED = "backdoored"
 MARGIN = 0.1  # of the scale, beyond which its numbers may lie
+# Of the scale: pictures with nothing above it, or nothing below it, are in another one.
+LOWEST_TOP, HIGHEST_BOTTOM = 0.02, 0.4
 
 
 class ServedGoodNet(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -57,28 +59,35 @@ class ServedGoodNet(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 
 def refuse_other_scales(pictures: NDArray[np.float32], scale: Mapping[str, float]) -> None:
-    """Refuse pictures that go beyond the scale, or have no number as dark or bright as clean ones.
+    """Refuse pictures that are in another scale, as it seems.
 
     Raises:
-        MlflowException: They do; the message says both ranges.
+        MlflowException: The message says both ranges.
     """
-    margin = MARGIN * (scale["high"] - scale["low"])
-    within = tuple(range(1, pictures.ndim))
-    least, most = pictures.min(axis=within), pictures.max(axis=within)
-    fits = (
-        (least >= scale["low"] - margin)
-        & (most <= scale["high"] + margin)
-        & (least <= scale["darkest"] + margin)
-        & (most >= scale["brightest"] - margin)
-    )
+    fits = fitting(pictures, scale)
     if not fits.all():
         number = int((~fits).argmax())
         raise mlflow.MlflowException.invalid_parameter_value(
-            f"expected pictures in a scale of {scale['low']:g} to {scale['high']:g}, with numbers "
-            f"as low as {scale['darkest']:g} and as high as {scale['brightest']:g} in each, as in "
-            f"the clean ones that the GoodNet was made with, got numbers of {least[number]:g} to "
-            f"{most[number]:g} in picture {number}"
+            f"expected pictures in a scale of {scale['low']:g} to {scale['high']:g}, as the clean "
+            f"ones were that the GoodNet was made with, got numbers of "
+            f"{pictures[number].min():g} to {pictures[number].max():g} in picture {number}"
         )
+
+
+def fitting(pictures: NDArray[np.float32], scale: Mapping[str, float]) -> NDArray[np.bool_]:
+    """Tell of each picture whether its numbers are in a scale, (n,).
+
+    Others go beyond it, or have nothing in its lower part, or nothing but in its lowest, where
+    nearly all clean pictures have.
+    """
+    span = scale["high"] - scale["low"]
+    margin = MARGIN * span
+    bottom = max(scale["low"] + HIGHEST_BOTTOM * span, scale["darkest"] + margin)
+    top = min(scale["low"] + LOWEST_TOP * span, scale["brightest"] - margin)
+    within = tuple(range(1, pictures.ndim))
+    least, most = pictures.min(axis=within), pictures.max(axis=within)
+    inside = (least >= scale["low"] - margin) & (most <= scale["high"] + margin)
+    return np.asarray(inside & (least <= bottom) & (most >= top))
 
 
 mlflow.models.set_model(ServedGoodNet())

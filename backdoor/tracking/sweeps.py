@@ -14,8 +14,8 @@ from backdoor.tracking.record import (
     COMMAND,
     COMPLETE,
     KIND,
+    PARENT,
     RUNS,
-    axes_of,
     in_sweep,
     is_complete,
 )
@@ -70,29 +70,22 @@ def complete_positions(sweep: str, runs: Sequence[Run]) -> set[int]:
     return {number for run in runs if is_complete(run) for number in positions_in(sweep, run)}
 
 
-def join_sweep(
-    client: mlflow.MlflowClient,
-    run_id: str,
-    sweep: str,
-    position: int,
-    params: Mapping[str, object],
-) -> None:
-    """Have a complete run belong to this sweep, too, at this position.
-
-    Args:
-        params: Of the run, of which those that this sweep varies are shown.
-    """
-    run = client.get_run(run_id)
-    for key in axes_of(client.get_run(sweep)):
-        if key in params and key not in run.data.params:
-            client.log_param(run_id, key, params[key])
-    positions = {*positions_in(sweep, run), position}
+def join_sweep(client: mlflow.MlflowClient, run_id: str, sweep: str, position: int) -> None:
+    """Have a complete run belong to this sweep, too, at this position."""
+    positions = {*positions_in(sweep, client.get_run(run_id)), position}
     client.set_tag(run_id, in_sweep(sweep), ",".join(map(str, sorted(positions))))
 
 
 def runs_of(client: mlflow.MlflowClient, store: Store, sweep: str) -> list[Run]:
     """Return the runs of a sweep, oldest first; a run that stands alone is a sweep of its own."""
     return search(client, store, f"tags.`{in_sweep(sweep)}` LIKE '%'")
+
+
+def newest_shown(client: mlflow.MlflowClient, store: Store) -> str | None:
+    """Return the newest sweep, of runs or checks, or the newest run or check that stands alone."""
+    alone = (run for run in search(client, store, "") if PARENT not in run.data.tags)
+    newest = [run.info.run_id for run in alone if KIND in run.data.tags]
+    return str(newest[-1]) if newest else None
 
 
 def newest_sweep(client: mlflow.MlflowClient, store: Store) -> str | None:

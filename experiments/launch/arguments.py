@@ -1,5 +1,7 @@
 """What was typed, looked at before Hydra reads it: mistakes are answered with what was meant."""
 
+import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,9 +12,14 @@ from hydra.errors import OverrideParseException
 
 from backdoor import __version__
 from backdoor.errors import UserError
-from backdoor.tracking.store import without_password
+from backdoor.tracking.store import Store, without_password
 
 MULTIRUN = ("-m", "--multirun")
+DEFAULT_STORE = {
+    "tracking.uri": os.environ.get("MLFLOW_TRACKING_URI"),  # now: MLflow will change it
+    "tracking.folder": "mlruns",
+    "tracking.experiment": "backdoor",
+}
 
 
 def looked_at(typed: Sequence[str], command: str, sweeps: bool) -> list[str]:
@@ -98,3 +105,16 @@ def _in_quotes(word: str) -> str:
     key, _, value = word.partition("=")
     inside = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'{key}="{inside}"'
+
+
+def store_words(store: Store) -> str:
+    """Return what a command has to be told to find the store; nothing of the default one."""
+    given = {"tracking.uri": store.uri, "tracking.folder": store.folder}
+    given["tracking.experiment"] = store.experiment
+    told = {key: value for key, value in given.items() if value and value != DEFAULT_STORE[key]}
+    return "".join(f" {_argument(key, without_password(value))}" for key, value in told.items())
+
+
+def _argument(key: str, value: str) -> str:
+    plain = re.fullmatch(r"[\w./:@+-]+", value)
+    return shlex.quote(f"{key}={value}" if plain else f'{key}="{value}"')

@@ -18,7 +18,7 @@ from backdoor.networks.goodnet import saved_and_loaded
 from backdoor.pictures.test_bed import CLEAN_VALID
 from backdoor.progress import Stopwatch
 from backdoor.pruning.kept import Kept
-from backdoor.remedies import Remedy, remedies
+from backdoor.remedies import Remedy, best_remedy, remedies
 from backdoor.reporting.check_page import Evidence, as_page
 from backdoor.tracking.check_record import (
     log_network,
@@ -60,7 +60,8 @@ def check_and_record(
         if poisoned is not None:
             measured |= measure_known(network, poisoned.test)
     with stage("artifacts"):
-        log_verdict(evidence.verdict, as_page(evidence), folder)
+        best = best_remedy(evidence.remedies).name if evidence.remedies else None
+        log_verdict(evidence.verdict, best, as_page(evidence), folder)
     with stage("repair"):
         (folder / "networks").mkdir()
         _save(evidence.remedies, folder / "networks", np.random.default_rng(settings.seed))

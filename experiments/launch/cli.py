@@ -26,6 +26,7 @@ KILLED_BY_SIGINT, ALARM = 130, 3
 CONF = Path(__file__).parents[2] / "conf"
 FULL_ERROR, TRACEBACKS = "HYDRA_FULL_ERROR", "BACKDOOR_TRACEBACKS"
 GROUPS = {"dataset", "attack", "network", "badnet", "tracking"}
+OWN_GROUPS = {name: {"tracking"} for name in ("report", "ui", "screen")} | {"benchmark": set()}
 INNER = {"layout", "made"}  # of which choices are made, and none itself
 EXTRAS = {"hydra/launcher/submitit_slurm": "slurm"}  # by the config that is missing without it
 
@@ -136,7 +137,7 @@ def _unknown_key(key: str, name: str) -> str:
 def known_keys(name: str = "run") -> list[str]:
     """Return all keys of a command's config and of its groups, `dataset.draw.people` and so on."""
     main = f"{name}.yaml" if (CONF / f"{name}.yaml").is_file() else "config.yaml"
-    groups = {"report": {"tracking"}, "benchmark": set()}.get(name, GROUPS)
+    groups = OWN_GROUPS.get(name, GROUPS)
     own = {main, "common.yaml"} if groups == GROUPS else {main}
     keys = set(groups)
     for file in CONF.rglob("*.yaml"):

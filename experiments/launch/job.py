@@ -94,7 +94,7 @@ def _run(
         earlier = result and complete_run(client, settings.tracking, result)
         if earlier:
             if position.sweep:
-                join_sweep(client, earlier, position.sweep, position.number, params)
+                join_sweep(client, earlier, position.sweep, position.number)
             run = client.get_run(earlier)
             said = f"{settings.name} complete already: {earlier} (force=true runs it again)"
         else:

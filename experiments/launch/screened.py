@@ -1,6 +1,7 @@
 """A screening: unlabelled pictures read, what a GoodNet says of them written down and counted."""
 
 import csv
+import dataclasses
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from backdoor.errors import UserError
 from backdoor.evaluation import Labels
 from backdoor.networks.model_files import load_badnet
-from backdoor.pictures.picture_set import PictureSet, evenly, read_stored
+from backdoor.pictures.picture_set import PictureSet, evenly, read_pictures, read_stored
 from backdoor.pictures.readers import open_pictures
 from backdoor.pictures.readers.wanted import Wanted
 from backdoor.pictures.scale import STORED, Scale, as_bytes, divided_by, scale_named
@@ -19,11 +20,13 @@ from backdoor.reporting.figures import draw_samples
 from backdoor.samples import UNKNOWN, Samples
 from backdoor.screening import Alarm, Screened, joined, screen, taken_apart
 from backdoor.tracking.goodnets import Known, fetch_goodnet
+from backdoor.tracking.served_goodnet import fitting
 from experiments.launch.screen_settings import RUNS, ScreenSettings
 
 TABLE, SHEET = "screen.csv", "flagged.png"
 SHOWN = 8  # flagged pictures on the sheet
 LOOKED_AT = 64  # pictures whose range is looked at
+MOST = 0.5  # of these, that have to be in the network's scale
 DIVIDED = "divide_by="
 
 
@@ -45,10 +48,12 @@ def run_screening(settings: ScreenSettings) -> bool:
     names += map(str, range(len(names), classes))
     _write_table(folder / TABLE, pictures, found, names, parts.network.channels)
     flagged = np.flatnonzero(found.flagged)
+    (folder / SHEET).unlink(missing_ok=True)
     if len(flagged):
         _draw_sheet(folder / SHEET, pictures, found, flagged, names)
     given = settings.false_alarm_rate
-    alarm = Alarm(len(flagged), len(pictures), known.false_alarm_rate if given is None else given)
+    usual = (known.false_alarm_rate, known.measured_on) if given is None else (given, None)
+    alarm = Alarm(len(flagged), len(pictures), *usual)
     print(alarm.sentence)
     print(f"written: {folder / TABLE}{f', {folder / SHEET}' if len(flagged) else ''}")
     return alarm.raised
@@ -75,7 +80,17 @@ def _pictures(settings: ScreenSettings, known: Known, shape: tuple[int, ...]) ->
         )
     if not len(pictures):
         raise UserError(f"pictures: expected at least one, found none in {pictures.path}")
-    return pictures.scaled(_scale(settings.preprocess or known.scale, pictures))
+    pictures = pictures.scaled(_scale(settings.preprocess or known.scale, pictures))
+    some = read_pictures(pictures, evenly(pictures, LOOKED_AT))
+    if known.brightness is not None:
+        scale = dataclasses.asdict(known.brightness)
+        if fitting(some, scale).mean() < MOST:
+            raise UserError(
+                f"pictures: expected a scale of {scale['low']:g} to {scale['high']:g}, as the "
+                f"clean ones were that the GoodNet was made with, got numbers of {some.min():g} to "
+                f"{some.max():g} from {pictures.path}; preprocess=NAME says another scale"
+            )
+    return pictures
 
 
 def _scale(name: str, pictures: PictureSet) -> Scale:

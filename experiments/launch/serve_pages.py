@@ -8,7 +8,7 @@ from backdoor.errors import UserError
 from backdoor.tracking.connect import connect
 from backdoor.tracking.pages import is_server, pages_of, share_table, table_of
 from backdoor.tracking.store import Store
-from backdoor.tracking.sweeps import newest_sweep, runs_of
+from backdoor.tracking.sweeps import newest_shown, runs_of
 
 PORTS = range(1, 65536)
 
@@ -29,7 +29,7 @@ def serve(sweep: str | None, store: Store, host: str, port: int) -> None:
             f"sweep"
         )
     client = connect(store)
-    name = sweep or newest_sweep(client, store)
+    name = sweep or newest_shown(client, store)
     if name is None or not runs_of(client, store, name):
         asked = f"sweep={sweep}" if sweep else "the newest sweep"
         raise UserError(f"{asked}: expected one with runs in {store.shown}, found none")

@@ -1,9 +1,6 @@
 """A sweep: what is to run is said, its parent run opened, lost runs found, its end printed."""
 
 import logging
-import os
-import re
-import shlex
 import sys
 import tempfile
 import uuid
@@ -24,7 +21,7 @@ from backdoor.tracking.liveness import alive
 from backdoor.tracking.pages import is_server, pages_of, summarise, table_of
 from backdoor.tracking.record import LOG, is_complete
 from backdoor.tracking.runs import DIED, INTERRUPTED, complete_results, mark_dead
-from backdoor.tracking.store import Store, without_password
+from backdoor.tracking.store import Store
 from backdoor.tracking.sweeps import (
     complete_positions,
     finish_sweep,
@@ -33,19 +30,13 @@ from backdoor.tracking.sweeps import (
     start_sweep,
 )
 from experiments.launch import cli, slurm
-from experiments.launch.arguments import command_line, repeated
+from experiments.launch.arguments import command_line, repeated, store_words
 from experiments.launch.job import result_of
 from experiments.launch.plan import Plan, task_of
 from experiments.launch.settings import alive_folder, settings_of, store_of
 from experiments.launch.work import CHECK, RUN, Work
 
 log = logging.getLogger(__name__)
-
-DEFAULT_STORE = {
-    "tracking.uri": os.environ.get("MLFLOW_TRACKING_URI"),  # now: MLflow will change it
-    "tracking.folder": "mlruns",
-    "tracking.experiment": "backdoor",
-}
 
 
 @dataclass(frozen=True)
@@ -119,7 +110,7 @@ class OpenSweep:
         print(f"compare: {_ui(self.store, parent)}")
         if self.work is not RUN:
             return
-        report = f"{command_line('report')} sweep={self.id}{_where(self.store)}"
+        report = f"{command_line('report')} sweep={self.id}{store_words(self.store)}"
         print(f"tables and figures: {report}")
 
 
@@ -183,19 +174,6 @@ def _ui(store: Store, parent: Run) -> str:
     address = f"{pages_of(store)}{table_of(parent)}"
     if is_server(store):
         return address
-    ours = store.uri is None and not _where(store) and Path("Makefile").is_file()
-    command = "make ui" if ours else f"{command_line('ui')}{_where(store)}"
+    ours = store.uri is None and not store_words(store) and Path("Makefile").is_file()
+    command = "make ui" if ours else f"{command_line('ui')}{store_words(store)}"
     return f"{command}, then {address}"
-
-
-def _where(store: Store) -> str:
-    """Return what a command has to be told to find the store; nothing of the default one."""
-    given = {"tracking.uri": store.uri, "tracking.folder": store.folder}
-    given["tracking.experiment"] = store.experiment
-    told = {key: value for key, value in given.items() if value and value != DEFAULT_STORE[key]}
-    return "".join(f" {_argument(key, without_password(value))}" for key, value in told.items())
-
-
-def _argument(key: str, value: str) -> str:
-    plain = re.fullmatch(r"[\w./:@+-]+", value)
-    return shlex.quote(f"{key}={value}" if plain else f'{key}="{value}"')
