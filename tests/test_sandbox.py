@@ -75,6 +75,7 @@ def test_the_next_file_is_opened_after_one_was_given_up_and_after_the_process_di
         load_badnet(backwards(tmp_path), limits=Limits(seconds=0.5))
     assert load_badnet(tmp_path / "honest.keras").output_shape == (None, 5)
     os.kill(SANDBOX._process.pid, signal.SIGKILL)
+    SANDBOX._process.wait()
     assert load_badnet(tmp_path / "honest.keras").output_shape == (None, 5)
 
 

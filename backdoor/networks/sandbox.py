@@ -49,7 +49,9 @@ class Sandbox:
 
     def start(self) -> None:
         """Have the process begin to load Keras, which takes seconds, and do not wait for it."""
-        if self._process is None or self._process.poll() is not None:
+        if self._process is not None and self._process.poll() is not None:
+            self.close()  # it had nothing to do for a while
+        if self._process is None:
             paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
             environment = os.environ | {
                 "PYTHONPATH": os.pathsep.join(filter(None, paths)),
@@ -104,9 +106,10 @@ class Sandbox:
         process, self._process = self._process, None
         if process is None:
             return
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         for stream in (process.stdin, process.stdout):
             with suppress(OSError):  # of what it did not read any more
                 if stream is not None:
