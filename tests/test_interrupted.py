@@ -44,12 +44,12 @@ POINTS = {
     "in the walk": "backdoor.pruning.fast_walk:_walk_back:before",
     "the walk done, not kept": "backdoor.pruning.any_walk:linear_walk:after",
     "the GoodNet not saved": "keras:Model.save:before",
-    "the GoodNet saved, not logged": "mlflow.tensorflow:log_model:before",
-    "the GoodNet logged": "mlflow.tensorflow:log_model:after",
+    "the GoodNet saved, not logged": "mlflow.pyfunc:log_model:before",
+    "the GoodNet logged": "mlflow.pyfunc:log_model:after",
     "the curves not logged": "mlflow:MlflowClient.log_batch:before",
     "the artifacts not logged": "mlflow:log_artifacts:before",
     "the artifacts logged": "mlflow:log_artifacts:after",
-    "all but the end": "experiments.launch.job:log_seconds:after",
+    "all but the end": "experiments.launch.job:log_metrics:after",
 }
 RUN = ["order=asc", "threshold=30"]
 
@@ -148,7 +148,7 @@ def test_a_full_disk_costs_the_runs_that_need_it(folder, drawn, full):
 
 TAMPERED = {
     "channels.json": (f'{{"removed": [1], "order": {[*range(60)]}}}', "channels_removed"),
-    "model.keras": ("another network", "goodnet.sha256"),
+    "goodnet.keras": ("another network", "goodnet.sha256"),
     "repaired.keras": ("another network", "repaired.sha256"),
 }
 

@@ -32,7 +32,6 @@ from backdoor.tracking.record import (
 from backdoor.tracking.store import Store, without_password
 
 DIED = "its process died (killed, out of memory, or the machine went down)"
-INTERRUPTED = "interrupted (Ctrl-C)"
 LONGEST_TAG = 5000
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
@@ -11,6 +12,7 @@ from omegaconf import DictConfig
 
 from backdoor.errors import UserError
 from experiments.launch import cli
+from experiments.launch.ending import INTERRUPTED, own_temporary_folder
 from experiments.launch.plan import Plan, planned, task_of
 from experiments.launch.position import hand_to_jobs
 from experiments.launch.settings import settings_of
@@ -64,9 +66,12 @@ def closing_sweep(call: Callable[[], int]) -> int:
     Runs that a dead worker has taken with it are started once more. Hydra's own `on_multirun_end`
     is not called when a job has failed.
     """
-    code = cli.KILLED_BY_SIGINT
+    code = INTERRUPTED
     _lost.clear()
+    folder = ExitStack()
     try:
+        if not {"--help", "-h", "--version"} & set(sys.argv):  # which leave nothing
+            folder.enter_context(own_temporary_folder())
         code = call()
         if code == 1 and _open:
             _lost.extend(_open[0].lost_runs())
@@ -76,6 +81,7 @@ def closing_sweep(call: Callable[[], int]) -> int:
     finally:
         while _open:
             code = _open.pop().finish(code, worker_died=bool(_lost))
+        folder.close()
     return code
 
 

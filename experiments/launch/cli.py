@@ -14,6 +14,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from backdoor.errors import UserError
 from backdoor.tracking.store import without_password
 from experiments.launch.arguments import command_line, looked_at
+from experiments.launch.ending import exit_code_of, raising_ended
 
 USER_MISTAKES = (UserError, HydraException, OmegaConfBaseException)
 SPEAKING = (
@@ -22,7 +23,7 @@ SPEAKING = (
     TimeoutError,
     RuntimeError,
 )  # their messages stand for themselves
-KILLED_BY_SIGINT, ALARM = 130, 3
+ALARM = 3
 CONF = Path(__file__).parents[2] / "conf"
 FULL_ERROR, TRACEBACKS = "HYDRA_FULL_ERROR", "BACKDOOR_TRACEBACKS"
 GROUPS = {"dataset", "attack", "network", "badnet", "tracking"}
@@ -47,10 +48,11 @@ def call(job: Callable[[], None], name: str, sweeps: bool = False) -> int:
             print(help_text(name))
             return 0
         sys.argv[1:] = looked_at(sys.argv[1:], command_line(name), sweeps)
-        job()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return KILLED_BY_SIGINT
+        with raising_ended():
+            job()
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        return exit_code_of(interrupt)
     except Exception as error:
         if wanted:
             raise

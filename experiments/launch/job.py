@@ -31,6 +31,7 @@ from backdoor.tracking.store import without_password
 from backdoor.tracking.sweeps import join_sweep
 from experiments.launch import cli
 from experiments.launch.data import files_of
+from experiments.launch.ending import ending_with_its_launcher
 from experiments.launch.position import Position
 from experiments.launch.resolvers import cores
 from experiments.launch.settings import Settings, alive_folder, settings_of, store_of
@@ -52,7 +53,8 @@ def run_job(config: DictConfig, launcher: DictConfig, position: Position, work: 
         launcher: Of the sweep, which says how many cores a job has.
     """
     try:
-        run, line = _run(config, launcher, position, work)
+        with ending_with_its_launcher():
+            run, line = _run(config, launcher, position, work)
     except Exception as error:
         log.debug("%s", without_password(traceback.format_exc()))
         if config.verbose or cli.tracebacks_wanted():

@@ -1,8 +1,10 @@
 """MLflow's pages, opened where there is something to see."""
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 from backdoor.errors import UserError
 from backdoor.tracking.connect import connect
@@ -41,8 +43,12 @@ def serve(sweep: str | None, store: Store, host: str, port: int) -> None:
         return
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.address]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    subprocess.run(
-        [*command, "--host", host, "--port", str(port), "--workers", "1"],
-        env=environment,
-        check=True,
-    )
+    command += ["--host", host, "--port", str(port), "--workers", "1"]
+    with subprocess.Popen(command, env=environment, start_new_session=True) as server:
+        try:
+            code = server.wait()
+        finally:  # it has processes of its own
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+    if code:
+        raise RuntimeError(f"expected MLflow to serve its pages, it ended with code {code}")

@@ -20,7 +20,7 @@ from backdoor.tracking.connect import connect, read_only
 from backdoor.tracking.liveness import alive
 from backdoor.tracking.pages import is_server, pages_of, summarise, table_of
 from backdoor.tracking.record import LOG, is_complete
-from backdoor.tracking.runs import DIED, INTERRUPTED, complete_results, mark_dead
+from backdoor.tracking.runs import DIED, complete_results, mark_dead
 from backdoor.tracking.store import Store
 from backdoor.tracking.sweeps import (
     complete_positions,
@@ -31,6 +31,7 @@ from backdoor.tracking.sweeps import (
 )
 from experiments.launch import cli, slurm
 from experiments.launch.arguments import command_line, repeated, store_words
+from experiments.launch.ending import REASONS
 from experiments.launch.job import result_of
 from experiments.launch.plan import Plan, task_of
 from experiments.launch.settings import alive_folder, settings_of, store_of
@@ -75,12 +76,12 @@ class OpenSweep:
 
     def finish(self, code: int, worker_died: bool) -> int:
         """Close the parent run, print what became of all runs, return the sweep's exit code."""
-        interrupted = code == cli.KILLED_BY_SIGINT
+        interrupted = code in REASONS
         if self.submitted and interrupted:
             slurm.cancel(self.submitted)
         self.closing.close()
         client = connect(self.store)
-        mark_dead(client, self.store, self.alive, INTERRUPTED if interrupted else DIED)
+        mark_dead(client, self.store, self.alive, REASONS.get(code, DIED))
         parent, runs = finish_sweep(self.store, self.id, killed=interrupted)
         if not runs:
             return code
