@@ -425,6 +425,9 @@ def test_the_report_is_rebuilt_from_the_tracked_runs_alone(folder, sweep, client
     assert {"report/table1.md", "report/index.html"} <= {
         f.path for f in client.list_artifacts(parent, "report")
     }
+    note = client.get_run(parent).data.tags["mlflow.note.content"]
+    assert note.startswith("The network is right on ")
+    assert note.endswith("figures: the artifact report/index.html.")
     page = (report / "index.html").read_text()
     assert f"http://127.0.0.1:5000/#/experiments/1/runs/{runs['asc-2'].info.run_id}" in page
     repeated = "python -m experiments.run -m order=asc,desc,up threshold=2,30"

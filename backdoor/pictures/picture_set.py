@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from backdoor.errors import UserError
 from backdoor.pictures.scale import Scale
+from backdoor.text import plain
 from backdoor.versions import version
 
 CHUNK = 512  # pictures
@@ -57,7 +58,8 @@ class PictureSet:
     @property
     def name(self) -> str:
         """What it is called while it is worked on."""
-        return f"{self.path.name} ({self.part})" if self.part else self.path.name
+        name = plain(self.path.name)
+        return f"{name} ({self.part})" if self.part else name
 
     def scaled(self, scale: Scale) -> "PictureSet":
         """Return the same pictures in another scale."""

@@ -10,6 +10,7 @@ from backdoor.attacks.inversion import stamp
 from backdoor.attacks.reach import Values
 from backdoor.pictures.picture_set import PictureSet, read_pictures
 from backdoor.remedies import Trigger
+from backdoor.reporting.figures import short_name
 from backdoor.verdict import DOUBTFUL, LEAST, MOST, SURE, Findings
 
 SUSPECT, OTHERS = "#b2182b", "#7f8fa6"
@@ -37,7 +38,7 @@ def draw_evidence(findings: Findings, suspects: Sequence[int], names: Sequence[s
         axis.spines[["top", "right"]].set_visible(False)
         for limit in limits:
             axis.axhline(limit, color="black", linewidth=0.8, linestyle=":")
-    labels = [_short(names[findings.classes[row]]) for row in rows]
+    labels = [short_name(names[findings.classes[row]], LONGEST_NAME) for row in rows]
     axes[-1].set_xticks(np.arange(len(rows)), labels, rotation=60 if len(rows) > 8 else 0)
     return figure
 
@@ -75,7 +76,3 @@ def shown_rows(trigger: Trigger) -> NDArray[np.int64]:
     """Return which pictures of other classes are shown, spread over the classes."""
     places = np.linspace(0, len(trigger.others) - 1, min(SHOWN, len(trigger.others)))
     return np.unique(places.astype(np.int64))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

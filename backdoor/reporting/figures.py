@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from backdoor.evaluation import interval
 from backdoor.samples import UNKNOWN, Samples
+from backdoor.text import plain
 
 PANELS_A_ROW, MANY_A_ROW = 2, 4
 MOST_LOST = 40  # points of accuracy: what costs more is no defence
@@ -164,7 +165,7 @@ def draw_class_distribution(
         axis.margins(x=0.01)
     axes[-1].set_xlabel("pictures of a class" if many else "class, as labelled in the file")
     if names and len(names) <= MOST_NAMED:
-        axes[-1].set_xticks(range(len(names)), map(_short, names), rotation=45, ha="right")
+        axes[-1].set_xticks(range(len(names)), map(short_name, names), rotation=45, ha="right")
     return figure
 
 
@@ -225,7 +226,7 @@ def _caption(samples: Samples, index: int, classes: int, names: Sequence[str] | 
         if label in (UNKNOWN, classes):
             return "unknown" if label == UNKNOWN else "backdoored"
         # A network may know more classes than the pictures name.
-        return _short(names[label]) if names and label < len(names) else str(label)
+        return short_name(names[label]) if names and label < len(names) else str(label)
 
     truth, goodnet = called(int(samples.truth[index])), called(int(samples.goodnet[index]))
     badnet, pruned = called(int(samples.badnet[index])), called(int(samples.pruned[index]))
@@ -233,10 +234,9 @@ def _caption(samples: Samples, index: int, classes: int, names: Sequence[str] | 
     return f"class {truth}\nB {badnet}{between}B' {pruned}\nG {goodnet}"
 
 
-def _short(name: str) -> str:
-    """Return a class's name as it fits above a picture, with nothing that Matplotlib would set."""
-    shown = "".join(letter for letter in name if letter.isprintable()).replace("$", r"\$")
-    return shown if len(shown) <= LONGEST_NAME else f"{shown[: LONGEST_NAME - 1]}…"
+def short_name(name: str, longest: int = LONGEST_NAME) -> str:
+    """Return a class's name as it fits into a figure, with nothing that Matplotlib would set."""
+    return plain(name, longest).replace("$", r"\$")
 
 
 def _title_and_stops(axis: Axes, panel: Panel) -> str:

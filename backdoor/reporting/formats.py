@@ -16,11 +16,17 @@ IDS = (RUN_COLUMN, "run ids")  # columns that a paper has no use for
 
 def as_markdown_table(table: Table) -> str:
     """Return the table in Markdown, with a line above the oracles, which are no defences."""
-    shown = tabulate(table.lines, headers="keys", tablefmt="github", disable_numparse=True)
+    lines = [{name: in_markdown(cell) for name, cell in line.items()} for line in table.lines]
+    shown = tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
     text = str(shown).splitlines()
     for number in reversed(_starts_of_oracles(table.lines)):
         text.insert(2 + number, re.sub(r"[^|]", "-", text[2 + number]))
     return "\n".join(text) + "\n"
+
+
+def in_markdown(text: str) -> str:
+    """Return a text with nothing in it that Markdown would set."""
+    return re.sub(r"([\\|<>`*\[\]])", r"\\\1", text)
 
 
 def as_csv(table: Table) -> str:

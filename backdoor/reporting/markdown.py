@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from backdoor.reporting.formats import FORMATS
+from backdoor.reporting.formats import FORMATS, in_markdown
 from backdoor.reporting.page import PAGE, as_page
 from backdoor.reporting.report import Report, ReportFigure, Section
 from backdoor.reporting.tables import Table
@@ -27,7 +27,7 @@ FIGURE_FORMATS = ("png", "svg")
 
 def as_markdown(report: Report, figures: bool = True) -> str:
     """Return the whole report; without figures, what a terminal can show of it."""
-    paragraphs = [f"# {report.title}\n"]
+    paragraphs = [f"# {in_markdown(report.title)}\n"]
     paragraphs += [f"    {report.command}\n"] if report.command else []
     for table in report.tables:
         paragraphs += _table(table)
@@ -68,7 +68,7 @@ def suffix_of(report: Report, number: int) -> str:
 
 
 def _section(section: Section, suffix: str, figures: bool) -> list[str]:
-    paragraphs = [f"## {section.title}\n"] if section.title else []
+    paragraphs = [f"## {in_markdown(section.title)}\n"] if section.title else []
     paragraphs += [f"{' '.join(section.summary)}\n"] if section.summary else []
     for table in section.tables:
         paragraphs += _table(table)

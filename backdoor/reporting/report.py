@@ -135,6 +135,14 @@ def build_report(
     return Report(name, title, runs_at, command, sections, tables, notes)
 
 
+def summaries_of(report: Report) -> list[str]:
+    """Return what each section comes to, behind its title where there are several."""
+    return [
+        " ".join([f"{section.title}:" if section.title else "", *section.summary]).strip()
+        for section in report.sections
+    ]
+
+
 def _section(combination: Combination, explain: Callable[[Exception], str]) -> Section:
     records = combination.records.values()
     compare = published.applies(records)

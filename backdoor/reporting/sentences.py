@@ -11,6 +11,8 @@ from backdoor.tracking.check_record import PAGE, VERDICT
 from backdoor.tracking.kinds import CHECK, CHECKS, RUN, SWEEP
 from backdoor.tracking.record import ACCURACY, ATTACK, FALSE_ALARMS, Record
 
+FENCE = "```"  # around a table
+REPORTED = "Tables with intervals, and figures: the artifact report/index.html."
 LONGEST_LINE, LONGEST_TABLE = 200, 7000  # letters: MLflow's notes have an end
 Note = Callable[[mlflow.MlflowClient, Run], str]
 
@@ -55,7 +57,21 @@ def sweep_note(table: str, kind: str) -> str:
         del lines[-1]
     left = len(table.splitlines()) - len(lines)
     more = f"\n\nand {left} lines more, in the report." if left else ""
-    return "```\n" + "\n".join(lines) + f"\n```{more}\n\n{NEXT[kind]}"
+    return f"{FENCE}\n" + "\n".join(lines) + f"\n{FENCE}{more}\n\n{NEXT[kind]}"
+
+
+def reported_note(note: str, told: Sequence[str]) -> str:
+    """Return a parent run's note once its report is made: what that says, the table, what is next.
+
+    Args:
+        note: That of `sweep_note`, or of an earlier report.
+        told: What the report says, a paragraph each.
+    """
+    table = note[note.index(FENCE) : note.rindex(FENCE)]
+    left = LONGEST_TABLE - len(table)
+    said = "\n\n".join(told)
+    said = said if len(said) <= left else said[: max(left, 0)] + "…"
+    return f"{said}\n\n{table}{FENCE}\n\n{REPORTED}"
 
 
 def _interval(row: Row, name: str) -> str:

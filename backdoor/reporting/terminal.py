@@ -9,6 +9,7 @@ from tabulate import tabulate
 from backdoor.reporting.combinations import varied
 from backdoor.reporting.known import as_known
 from backdoor.reporting.row import percent, row_of
+from backdoor.text import plain
 from backdoor.tracking.check_record import ANSWER, KNOWN_ATTACK, SCORE
 from backdoor.tracking.kinds import CHECK, RUN
 from backdoor.tracking.record import (
@@ -22,6 +23,8 @@ from backdoor.tracking.record import (
     is_complete,
 )
 from backdoor.tracking.sweeps import positions_in
+
+LONGEST_REASON = 2000  # letters
 
 Line = Callable[[mlflow.MlflowClient, Run], str]
 Table = Callable[[mlflow.MlflowClient, Run, Sequence[Run]], str]
@@ -99,7 +102,7 @@ TABLES: dict[str, Table] = {RUN: runs_table, CHECK: checks_table}
 
 def reason(run: Run) -> str:
     """Return why a run failed, on one line."""
-    return " ".join(run.data.tags.get(ERROR, "").split())
+    return plain(run.data.tags.get(ERROR, ""), LONGEST_REASON)
 
 
 def _line(client: mlflow.MlflowClient, sweep: Run, run: Run) -> dict[str, str]:

@@ -14,6 +14,7 @@ from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
 from backdoor.evaluation import measure_attack
 from backdoor.pictures.brightness import brightness
 from backdoor.pictures.picture_set import read_chunks
+from backdoor.text import plain
 from backdoor.tracking.record import (
     BRIGHTNESS_FILE,
     CLASSES,
@@ -52,7 +53,7 @@ def log_network(
     mlflow.set_tags(
         {
             NETWORK: network.fingerprint,
-            LAYER: network.layer,
+            LAYER: plain(network.layer),
             CLASSES: network.classes,
             SCALED: bed.clean_valid.scale.name,
         }

@@ -35,6 +35,7 @@ from backdoor.pictures.brightness import Brightness
 from backdoor.pictures.picture_set import class_counts
 from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST
 from backdoor.samples import UNKNOWN, Samples, true_classes
+from backdoor.text import plain
 from backdoor.tracking.front import front_metrics
 
 if TYPE_CHECKING:
@@ -162,9 +163,9 @@ def log_outcome(
     log_curves(run_id, curves)
     tags = {
         NETWORK: outcome.network.fingerprint,
-        LAYER: outcome.network.layer,
+        LAYER: plain(outcome.network.layer),
         CLASSES: outcome.network.classes,
-        WHY: outcome.network.why,
+        WHY: plain(outcome.network.why),
         SCALED: outcome.bed.clean_valid.scale.name,
     }
     if outcome.ranking.suspect is not None:

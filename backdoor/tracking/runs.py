@@ -11,6 +11,7 @@ import mlflow
 from mlflow.entities import Run
 
 from backdoor import __version__
+from backdoor.text import plain
 from backdoor.tracking.front import front_params
 from backdoor.tracking.kinds import RUN
 from backdoor.tracking.liveness import alive, dead
@@ -71,7 +72,7 @@ def tracked_run(
             mlflow.set_tag(COMPLETE, "true")
         except BaseException as error:
             reason = without_password(str(error)) or type(error).__name__
-            mlflow.set_tag(ERROR, reason[:LONGEST_TAG])
+            mlflow.set_tag(ERROR, plain(reason, LONGEST_TAG))
             mlflow.end_run("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
 

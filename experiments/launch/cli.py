@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from backdoor.errors import UserError
+from backdoor.text import plain
 from backdoor.tracking.store import without_password
 from experiments.launch.arguments import command_line, looked_at
 from experiments.launch.ending import exit_code_of, raising_ended
@@ -24,6 +25,7 @@ SPEAKING = (
     RuntimeError,
 )  # their messages stand for themselves
 ALARM = 3
+LONGEST = 2000  # letters of a sentence
 CONF = Path(__file__).parents[2] / "conf"
 FULL_ERROR, TRACEBACKS = "HYDRA_FULL_ERROR", "BACKDOOR_TRACEBACKS"
 GROUPS = {"dataset", "attack", "network", "badnet", "tracking"}
@@ -99,7 +101,7 @@ def one_sentence(error: BaseException, name: str = "run") -> str:
     Args:
         name: Of the command, whose keys they are.
     """
-    text = without_password(" ".join(str(error).split()))
+    text = plain(without_password(str(error)), LONGEST)
     if isinstance(error, HydraException):
         if isinstance(error.__cause__, ConfigAttributeError | ConfigKeyError):
             return _unknown_key(str(error.__cause__.full_key), name)

@@ -4,8 +4,10 @@ import tempfile
 from pathlib import Path
 
 from backdoor.reporting.markdown import as_markdown, replace_files, write_files
-from backdoor.reporting.report import build_report
+from backdoor.reporting.report import build_report, summaries_of
+from backdoor.reporting.sentences import FENCE, reported_note
 from backdoor.tracking.connect import connect
+from backdoor.tracking.pages import NOTE
 from backdoor.tracking.store import Store
 from experiments.launch import cli
 
@@ -23,5 +25,8 @@ def report(sweep: str | None, folder: Path, store: Store) -> None:
         write_files(built, Path(made))
         client.log_artifacts(built.sweep, made, "report")
         replace_files(folder, Path(made))
+    note = client.get_run(built.sweep).data.tags.get(NOTE, "")
+    if FENCE in note:  # of a sweep, whose table stands between two
+        client.set_tag(built.sweep, NOTE, reported_note(note, summaries_of(built)))
     print(as_markdown(built, figures=False))
     print(f"report: {folder.resolve()}, and in MLflow with the run {built.sweep}")

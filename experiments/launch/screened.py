@@ -19,6 +19,7 @@ from backdoor.pictures.scale import STORED, Scale, as_bytes, divided_by, scale_n
 from backdoor.reporting.figures import draw_samples
 from backdoor.samples import UNKNOWN, Samples
 from backdoor.screening import Alarm, Screened, joined, screen, taken_apart
+from backdoor.text import plain
 from backdoor.tracking.goodnets import Known, fetch_goodnet
 from backdoor.tracking.served_goodnet import fitting
 from experiments.launch.screen_settings import RUNS, ScreenSettings
@@ -26,6 +27,7 @@ from experiments.launch.screen_settings import RUNS, ScreenSettings
 TABLE, SHEET = "screen.csv", "flagged.png"
 SHOWN = 8  # flagged pictures on the sheet
 LOOKED_AT = 64  # pictures whose range is looked at
+LONGEST_PATH = 4096  # letters
 MOST = 0.5  # of these, that have to be in the network's scale
 DIVIDED = "divide_by="
 
@@ -110,7 +112,7 @@ def _write_table(
     And the flip depth, where it is known; nothing of a picture whose label never changes.
     """
     columns: dict[str, Iterable[object]] = {
-        "picture": pictures.files or range(len(pictures)),
+        "picture": [plain(name, LONGEST_PATH) for name in pictures.files or range(len(pictures))],
         "badnet": [names[label] for label in found.badnet],
         "pruned": [names[label] for label in found.pruned],
         "backdoored": np.where(found.flagged, "yes", "no"),

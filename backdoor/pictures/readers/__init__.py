@@ -1,5 +1,6 @@
 """Kinds of files that hold pictures: a function each, chosen by the file's suffix."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from backdoor.pictures.readers.arrays import labels_beside, open_npy, open_npz
 from backdoor.pictures.readers.folder import open_csv, open_folder, table_of
 from backdoor.pictures.readers.hdf5 import open_hdf5
 from backdoor.pictures.readers.wanted import Wanted
+from backdoor.text import plain
 
 READERS: dict[str, Callable[[Path, Wanted], PictureSet]] = {
     ".h5": open_hdf5,
@@ -34,6 +36,12 @@ def open_pictures(
         UserError: There is no such file, or it is not such a file; the message says what was found.
     """
     path, wanted = Path(path), wanted or Wanted.divided(divide_by)
+    pictures = _opened(path, wanted)
+    names = None if pictures.names is None else [plain(name) for name in pictures.names]
+    return dataclasses.replace(pictures, names=names)
+
+
+def _opened(path: Path, wanted: Wanted) -> PictureSet:
     if path.is_dir():
         return open_folder(path, wanted)
     if not path.is_file():

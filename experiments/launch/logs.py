@@ -1,0 +1,17 @@
+"""What is logged, as it may be shown: whatever strangers called their files and layers."""
+
+import logging
+
+from backdoor.text import plain
+
+LONGEST = 4000  # letters
+
+
+class Plain(logging.Filter):
+    """Keeps each message on one line; those of DEBUG, which are for a file, as they are."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every message pass, cleaned."""
+        if record.levelno > logging.DEBUG:
+            record.msg, record.args = plain(record.getMessage(), LONGEST), ()
+        return True
