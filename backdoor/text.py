@@ -9,8 +9,8 @@ BREAKS = re.compile(r"\s*[^\S ]\s*")  # white space that is more than spaces
 def plain(text: object, longest: int = LONGEST) -> str:
     r"""Return a text on one line, cut at so many letters, with nothing that steers what shows it.
 
-    Line breaks, tabs and the like are a space. Control characters, escape sequences, marks that turn the
-    direction of writing and the like are spelt out, `\x1b`.
+    Line breaks, tabs and the like are a space. Control characters, escape sequences, marks that
+    turn the direction of writing and the like are spelt out, `\x1b`.
     """
     beginning = str(text)[: 2 * longest]  # it may have gigabytes
     line = BREAKS.sub(" ", beginning).strip()
