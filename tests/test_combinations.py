@@ -2,10 +2,15 @@
 
 import itertools
 import json
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 
+import mlflow
 import pytest
 
+import backdoor.tracking.connect
 from backdoor.reporting.combinations import SAME_TAGS, combinations, varied
 from backdoor.reporting.report import rows_of
 from backdoor.reporting.terminal import runs_table
@@ -71,6 +76,21 @@ def test_what_failed_and_what_never_started_is_missing(store):
     assert found.title == ""
 
 
+def test_what_left_no_trace_has_a_line_all_the_same(store):
+    """As of a run that found the database locked for too long."""
+    sweep = Sweep(store, order=["asc", "desc"], threshold=["2", "4"])
+    sweep.run("asc", 2)
+    runs = runs_of(sweep.client, store, sweep.id)
+    lines = runs_table(sweep.client, sweep.client.get_run(sweep.id), runs).splitlines()
+    assert [line.split("  ")[0] for line in lines[2:]] == [
+        "asc-2",
+        "order=asc threshold=4",
+        "order=desc threshold=2",
+        "order=desc threshold=4",
+    ]
+    assert all("NOT TRACKED" in line for line in lines[3:])
+
+
 def test_of_two_runs_of_one_setting_the_newest_counts_and_the_other_is_named(store):
     sweep = Sweep(store, order=["asc"], threshold=["2"])
     old, new = sweep.run("asc", 2), sweep.run("asc", 2)
@@ -123,6 +143,21 @@ def test_the_newest_sweep_is_one_with_complete_runs_and_comes_before_single_runs
     with tracked_run("alone", {}, tmp_path / "running"):
         pass
     assert newest_sweep(client, store) == first.id
+
+
+def test_a_locked_database_is_waited_for_as_long_as_we_say(store, monkeypatch):
+    """MLflow's own bound is 20 s, however long is left."""
+    sweep = Sweep(store, order=["asc"])
+    waited = []
+    monkeypatch.setattr(backdoor.tracking.connect, "SECONDS_TO_WAIT", 0.2)
+    with closing(sqlite3.connect(store.database)) as file:
+        file.execute("BEGIN IMMEDIATE")
+        begun = time.monotonic()
+        with pytest.raises(mlflow.MlflowException, match="database is locked"):
+            sweep.client.set_tag(sweep.id, "a", "b")
+        waited.append(time.monotonic() - begun)
+    assert waited[0] < 15
+    sweep.client.set_tag(sweep.id, "a", "b")
 
 
 def test_an_interrupted_run_is_killed_and_says_so(store, tmp_path):

@@ -22,8 +22,9 @@ from backdoor.tracking.record import (
     Record,
     is_complete,
 )
-from backdoor.tracking.sweeps import positions_in
+from backdoor.tracking.sweeps import positions_in, untracked
 
+UNTRACKED = "NOT TRACKED"  # it could not, or was never begun; its log, if there is one, says why
 LONGEST_REASON = 2000  # letters
 
 Line = Callable[[mlflow.MlflowClient, Run], str]
@@ -53,6 +54,8 @@ def runs_table(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -> 
     parent = sweep.info.run_id
     ordered = sorted(runs, key=lambda run: (positions_in(parent, run), run.info.start_time))
     lines = [_line(client, sweep, run) for run in ordered]
+    for title in untracked(sweep, runs):
+        lines.append(dict.fromkeys(lines[0], "") | {"run": title, "status": UNTRACKED})
     poisoned = any(line["ASR %"] for line in lines) or not any(line["channels"] for line in lines)
     for line in lines if not poisoned else ():
         del line["ASR %"], line["detected %"]

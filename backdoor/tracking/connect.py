@@ -2,10 +2,12 @@
 
 import logging
 import os
+import re
 import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -14,6 +16,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # 7 take minutes 
 
 import mlflow
 from filelock import FileLock
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from backdoor.errors import UserError
@@ -21,7 +25,16 @@ from backdoor.tracking.moved import ARTIFACTS, follow
 from backdoor.tracking.store import Store, without_password
 
 SECONDS_TO_ANSWER = 10
-SECONDS_TO_WAIT = 60  # for who writes to an SQLite file
+BUSY = re.compile("busy_timeout = 20000")
+SECONDS_TO_WAIT = 300  # for who writes to an SQLite file
+
+
+@event.listens_for(Engine, "before_cursor_execute", retval=True)  # type: ignore[untyped-decorator]
+def _wait_longer(
+    connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+) -> tuple[str, Any]:
+    """Have MLflow 3.17, which gives up after 20 s, wait as long as we do for who writes."""
+    return BUSY.sub(f"busy_timeout = {int(1000 * SECONDS_TO_WAIT)}", statement), parameters
 
 
 def connect(store: Store, verbose: bool = False) -> mlflow.MlflowClient:

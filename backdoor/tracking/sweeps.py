@@ -1,5 +1,6 @@
 """Sweeps in MLflow: a parent run, and the runs that belong to it."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 
@@ -16,6 +17,7 @@ from backdoor.tracking.record import (
     KIND,
     PARENT,
     RUNS,
+    axes_of,
     in_sweep,
     is_complete,
 )
@@ -68,6 +70,15 @@ def positions_in(sweep: str, run: Run) -> list[int]:
 def complete_positions(sweep: str, runs: Sequence[Run]) -> set[int]:
     """Return which of the sweep's runs have a complete one."""
     return {number for run in runs if is_complete(run) for number in positions_in(sweep, run)}
+
+
+def untracked(sweep: Run, runs: Sequence[Run]) -> list[str]:
+    """Return what tells each run of a sweep from the others that left no trace in the store."""
+    there = {number for run in runs for number in positions_in(sweep.info.run_id, run)}
+    keys, values = axes_of(sweep).keys(), axes_of(sweep).values()
+    asked = (zip(keys, chosen, strict=True) for chosen in itertools.product(*values))
+    titles = [" ".join(f"{key}={value}" for key, value in one) for one in asked]
+    return [title for number, title in enumerate(titles, start=1) if number not in there]
 
 
 def join_sweep(client: mlflow.MlflowClient, run_id: str, sweep: str, position: int) -> None:
