@@ -6,7 +6,7 @@ ARGS ?=
 UV_INSTALL := pip install -q --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[dev]'
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help setup test test-engines lint sweep report ui benchmark clean-cache clean
+.PHONY: help setup test test-engines lint sweep report ui benchmark lock sbom audit clean-cache clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -51,6 +51,19 @@ benchmark: setup  ## the walk against the lab loop and one plain pass
 
 ui: setup  ## the runs of the newest sweep in MLflow's pages, whose address is said
 	$(BIN)/python -m experiments.ui $(ARGS)
+
+lock: setup  ## requirements.txt: the versions of constraints.txt with hashes, for pip install --require-hashes
+	$(BIN)/python -m pip install --disable-pip-version-check -q uv
+	$(BIN)/uv pip compile -q pyproject.toml --extra dev -c constraints.txt --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements.txt
+
+sbom: setup  ## sbom.json: what is installed in .venv, as CycloneDX
+	$(BIN)/python -m pip install --disable-pip-version-check -q cyclonedx-bom
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible -o sbom.json
+
+audit: setup  ## known vulnerabilities of what is installed; needs a network
+	$(BIN)/python -m pip install --disable-pip-version-check -q pip-audit
+	$(BIN)/pip-audit --skip-editable
 
 clean-cache:  ## remove kept activations and walks
 	@du -sh .cache 2>/dev/null || true
