@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,10 @@ SECONDS = 30  # of a slow machine
 
 
 def started(folder, *arguments):
-    """Start experiments.run in a folder that holds its temporary files, too."""
+    """Start experiments.run in a folder that holds its temporary files, too.
+
+    It can be interrupted even where the tests run in the background.
+    """
     (folder / "temporary").mkdir()
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.run", *arguments],
@@ -31,7 +35,19 @@ def started(folder, *arguments):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
+
+
+@contextmanager
+def running(folder, *arguments):
+    """Whatever becomes of a test, nothing that it started lives on."""
+    with started(folder, *arguments) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def until_it_draws(process):
@@ -64,7 +80,7 @@ def none_left(session):
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
 )
 def test_a_signal_that_ends_programs_leaves_nothing_behind(tmp_path, many, number, code):
-    with started(tmp_path, *many, *LONG) as process:
+    with running(tmp_path, *many, *LONG) as process:
         until_it_draws(process)
         process.send_signal(number)
         _, said = process.communicate(timeout=SECONDS)
@@ -97,7 +113,7 @@ with raising_ended():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_the_sweep_that_started_them(tmp_path, number):
     launcher = ["hydra/launcher=local", "hydra.launcher.n_jobs=2"]
-    with started(tmp_path, "-m", *launcher, "threshold=2,4", *LONG) as process:
+    with running(tmp_path, "-m", *launcher, "threshold=2,4", *LONG) as process:
         end = time.monotonic() + 4 * SECONDS
         runs = []
         while not runs and time.monotonic() < end:  # until a worker has begun
