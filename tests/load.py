@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-STEPS, CURVES = 61, 4
+STEPS = 61
 
 
 def write(address: str, folder: Path, sweep: str, first: int, count: int) -> None:
@@ -22,13 +22,19 @@ def write(address: str, folder: Path, sweep: str, first: int, count: int) -> Non
     import numpy as np
 
     from backdoor.tracking.connect import connect
-    from backdoor.tracking.record import log_curves, log_data_set
+    from backdoor.tracking.record import (
+        DETECTION_CURVES,
+        TEST_CURVES,
+        log_curves,
+        log_data_set,
+    )
     from backdoor.tracking.runs import tracked_run
     from backdoor.tracking.store import Store
 
     connect(Store(address, str(folder), "load"))
+    names = (*TEST_CURVES, *DETECTION_CURVES)
     for position in range(first, first + count):
-        curves = {f"curve_{n}": np.arange(STEPS) * position for n in range(CURVES)}
+        curves = {name: np.arange(STEPS) * position for name in names}
         params = {f"key_{n}": position for n in range(40)}
         with tracked_run(f"run-{position}", params, folder / "running", sweep, position) as run_id:
             log_curves(run_id, curves)
@@ -43,7 +49,7 @@ def load(address: str, processes: int, runs: int) -> dict[str, Any]:
         RuntimeError: A process failed, or a run is missing, doubled or not whole.
     """
     from backdoor.tracking.connect import connect
-    from backdoor.tracking.record import Record
+    from backdoor.tracking.record import TEST_CURVES, Record
     from backdoor.tracking.store import Store
     from backdoor.tracking.sweeps import positions_in, runs_of, start_sweep
 
@@ -76,9 +82,11 @@ def load(address: str, processes: int, runs: int) -> dict[str, Any]:
         for run in found:
             (position,) = positions_in(sweep, run)
             curve = [position * step for step in range(STEPS)]
-            if run.info.status != "FINISHED" or run.data.params["key_0"] != str(position):
+            if run.info.status != "FINISHED" or Record(client, run).params["key_0"] != str(
+                position
+            ):
                 raise RuntimeError(f"run {position}: expected it whole, found {run}")
-            if position % 20 == 0 and Record(client, run).curve("curve_3") != curve:
+            if position % 20 == 0 and Record(client, run).curve(TEST_CURVES[1]) != curve:
                 raise RuntimeError(f"run {position}: expected its curve, found another")
     return {"processes": processes, "runs": len(found), "seconds_a_run": seconds / len(found)}
 

@@ -15,7 +15,7 @@ from test_sweep import environment
 
 from backdoor.tracking.connect import connect
 from backdoor.tracking.store import Store
-from experiments.launch.ending import own_temporary_folder
+from experiments.launch.ending import HOST, own_temporary_folder
 
 LONG = ["dataset.draw.classes=20", "dataset.draw.seed=9", "network.epochs=400"]
 SECONDS = 30  # of a slow machine
@@ -138,8 +138,8 @@ def test_temporary_folders_of_the_dead_are_removed_at_the_next_start(tmp_path, m
     with subprocess.Popen(["true"]) as dead:
         pass
     for process in (dead.pid, os.getpid()):
-        (tmp_path / f"backdoor-{process}-abc").mkdir()
-    (tmp_path / "another-1-abc").mkdir()
+        (tmp_path / f"backdoor-{HOST}-{process}-abc").mkdir()
+    (tmp_path / f"backdoor-elsewhere-{dead.pid}-abc").mkdir()
     with own_temporary_folder():
         own = Path(tempfile.gettempdir())
         assert own.parent == tmp_path
@@ -148,5 +148,8 @@ def test_temporary_folders_of_the_dead_are_removed_at_the_next_start(tmp_path, m
     assert not own.exists()
     assert os.environ["TMPDIR"] == str(tmp_path)
     left = {folder.name for folder in tmp_path.iterdir()}
-    assert left == {f"backdoor-{os.getpid()}-abc", "another-1-abc"}
+    assert left == {
+        f"backdoor-{HOST}-{os.getpid()}-abc",
+        f"backdoor-elsewhere-{dead.pid}-abc",
+    }
     shutil.rmtree(tmp_path)

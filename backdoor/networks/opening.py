@@ -58,7 +58,6 @@ def opened(path: Path, shown: str) -> keras.Model:
             itself or unpacks beyond a limit; the message is one line and names the layer, if any.
         MemoryError: There is not enough.
     """
-    keras.config.disable_traceback_filtering()  # by the traceback it is found which layer it was
     try:
         model = _opened(path, Path(shown))
         _run(model)

@@ -11,6 +11,8 @@ import signal
 from pathlib import Path
 from typing import Any, NoReturn
 
+import keras
+
 from backdoor.errors import UserError
 from backdoor.networks.opening import opened, write_parts
 from backdoor.networks.sandbox import DIED, MEMORY, REFUSED, SOLVED, TIME
@@ -24,6 +26,7 @@ STATM = Path("/proc/self/statm")
 
 def main() -> None:
     """Answer requests until the input ends."""
+    keras.config.disable_traceback_filtering()  # by the traceback it is found which layer it was
     answers = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print is no answer
     while select.select([INPUT], [], [], IDLE)[0]:

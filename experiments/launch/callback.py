@@ -4,7 +4,6 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
@@ -66,12 +65,16 @@ def closing_sweep(call: Callable[[], int]) -> int:
     Runs that a dead worker has taken with it are started once more. Hydra's own `on_multirun_end`
     is not called when a job has failed.
     """
+    if {"--help", "-h", "--version"} & set(sys.argv):  # which leave nothing
+        return call()
+    with own_temporary_folder():
+        return _closing(call)
+
+
+def _closing(call: Callable[[], int]) -> int:
     code = INTERRUPTED
     _lost.clear()
-    folder = ExitStack()
     try:
-        if not {"--help", "-h", "--version"} & set(sys.argv):  # which leave nothing
-            folder.enter_context(own_temporary_folder())
         code = call()
         if code == 1 and _open:
             _lost.extend(_open[0].lost_runs())
@@ -81,7 +84,6 @@ def closing_sweep(call: Callable[[], int]) -> int:
     finally:
         while _open:
             code = _open.pop().finish(code, worker_died=bool(_lost))
-        folder.close()
     return code
 
 

@@ -20,6 +20,12 @@ from backdoor.pictures.test_bed import (
 from experiments.launch.settings import Settings
 
 
+def made_here(path: Path, settings: Settings) -> bool:
+    """Tell whether a network is one that this program makes by itself, and no stranger's."""
+    data = settings.dataset
+    return bool(data.draw and data.made) and Path(str(data.made)) in path.parents
+
+
 def badnet_path(settings: Settings) -> Path:
     """Return the network's file: `badnet.path`, or with `auto` the data set's own.
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import platform
 import re
 import shutil
 import signal
@@ -16,7 +17,8 @@ from pathlib import Path
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # of Slurm, Kubernetes, systemd; of a closed terminal
 BY_SIGNAL = 128  # and its number is the exit code of what a signal has ended
 INTERRUPTED = BY_SIGNAL + signal.SIGINT
-OWN_FOLDER = re.compile(r"backdoor-(\d+)-")
+HOST = re.sub(r"\W", "_", platform.node())  # others may share the folder of temporary files
+OWN_FOLDER = re.compile(rf"backdoor-{HOST}-(\d+)-")
 SECONDS_BETWEEN_LOOKS, SECONDS_TO_END = 0.5, 3.0
 REASONS = {
     INTERRUPTED: "interrupted (Ctrl-C)",
@@ -95,10 +97,13 @@ def own_temporary_folder() -> Iterator[None]:
 
     Folders of processes that died are removed first.
     """
-    root = Path(tempfile.gettempdir())
-    _remove_those_of_the_dead(root)
     before = os.environ.get("TMPDIR"), tempfile.tempdir
-    folder = tempfile.mkdtemp(prefix=f"backdoor-{os.getpid()}-")
+    try:
+        _remove_those_of_the_dead(Path(tempfile.gettempdir()))
+        folder = tempfile.mkdtemp(prefix=f"backdoor-{HOST}-{os.getpid()}-")
+    except OSError:  # who needs one will say so, in a sentence
+        yield
+        return
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     try:
         yield

@@ -30,7 +30,7 @@ from backdoor.tracking.runs import complete_run, mark_dead, tracked_run
 from backdoor.tracking.store import without_password
 from backdoor.tracking.sweeps import join_sweep
 from experiments.launch import cli
-from experiments.launch.data import files_of
+from experiments.launch.data import badnet_path, files_of, made_here
 from experiments.launch.ending import ending_with_its_launcher
 from experiments.launch.position import Position
 from experiments.launch.resolvers import cores
@@ -127,7 +127,7 @@ def _tracked(
         if settings.badnet.trust and position.sweep:
             raise UserError("badnet.trust: expected false in a sweep, got true; use a single run")
         work.look(settings)
-        if not settings.badnet.trust:
+        if not (settings.badnet.trust or made_here(badnet_path(settings), settings)):
             SANDBOX.start()  # loads Keras while this process does
         device_name = start_tensorflow(settings.device, settings.threads, settings.verbose)
         mlflow.log_param(DEVICE, device_name)

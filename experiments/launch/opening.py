@@ -8,14 +8,15 @@ from backdoor.cache import Cache
 from backdoor.networks.checks import check_pictures
 from backdoor.networks.cut import CutNetwork, cut_network
 from backdoor.networks.model_files import load_badnet
+from backdoor.networks.sandbox import Limits
 from backdoor.networks.scaling import find_scale, sample_of
 from backdoor.networks.where import PLAIN
 from backdoor.pictures.picture_set import read_stored
 from backdoor.pictures.scale import AUTO, scale_named
 from backdoor.pictures.test_bed import TestBed
 from backdoor.progress import Stopwatch
-from experiments.launch.data import badnet_path, make_or_verify, open_bed
-from experiments.launch.settings import BadNet, Settings
+from experiments.launch.data import badnet_path, made_here, make_or_verify, open_bed
+from experiments.launch.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ def open_network_and_bed(
     with stage("network"):
         path = badnet_path(settings)
         sha256 = cache.digest(path) if path.is_file() else ""
-        network = _network(path, sha256, settings.badnet, settings.layer)
+        limits = None if made_here(path, settings) else settings.badnet.limits
+        network = _network(path, sha256, settings.badnet.trust, limits, settings.layer)
     if network.why != PLAIN and settings.layer == "auto":
         log.info("cut at %s, %s", network.layer, network.why)
     with stage("data"):
@@ -38,12 +40,12 @@ def open_network_and_bed(
 
 
 @functools.lru_cache(maxsize=1)
-def _network(path: Path, sha256: str, badnet: BadNet, layer: str) -> CutNetwork:
+def _network(path: Path, sha256: str, trust: bool, limits: Limits | None, layer: str) -> CutNetwork:
     """Return the network of that file, cut, as long as the file is the same.
 
     The next run of this process takes what has been loaded and compiled for this one.
     """
-    return cut_network(load_badnet(path, badnet.trust, badnet.limits), layer)
+    return cut_network(load_badnet(path, trust, limits), layer)
 
 
 def _in_scale(bed: TestBed, network: CutNetwork, settings: Settings) -> TestBed:
