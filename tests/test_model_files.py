@@ -24,6 +24,17 @@ def test_what_is_saved_is_loaded(network, pictures, tmp_path, suffix):
     )
 
 
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_what_was_made_here_is_opened_here_from_any_folder(tmp_path, monkeypatch, suffix):
+    monkeypatch.chdir(tmp_path)
+    made = build_deepid(7)
+    made.save(f"net{suffix}")
+    loaded = load_badnet(f"net{suffix}", limits=None)
+    for was, found in zip(made.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, was)
+
+
 def test_a_compiled_network_is_loaded(network, tmp_path):
     network.compile("adam", "mse")
     network.save(tmp_path / "net.keras")

@@ -117,7 +117,7 @@ def _opened(path: Path, shown: Path) -> keras.Model:
             file = unpacked_weights(path, shown, Path(folder))
         else:
             file = Path(folder) / "network.h5"  # Keras goes by the name
-            file.symlink_to(path)
+            file.symlink_to(path.resolve())
         model.load_weights(file)
     return model
 
