@@ -1,0 +1,155 @@
+"""`make mutants`: would the suite notice one wrong edit?
+
+Cosmic Ray makes the edits, as tests/mutants.toml says. Of each, the tests that run the edited line
+decide, the quickest first, in a child of a process that has TensorFlow and MLflow loaded: seconds
+where a suite takes minutes. Tests that start commands of their own are not asked.
+
+    python tests/mutants.py serve COVERAGE JUNIT    answer, until killed
+    python tests/mutants.py ask                     Cosmic Ray's test command, in a worker's clone
+    python tests/mutants.py report SESSION          rates and survivors, as Markdown
+"""
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
+from xml.etree import ElementTree
+
+SOCKET = "/tmp/mutants.socket"
+PLUGINS = ("-p", "no:cacheprovider", "-p", "no:unraisableexception")
+LOADED = "keras matplotlib.figure mlflow.pyfunc pandas pydantic scipy.stats"
+MOST_SECONDS = int(os.environ.get("MUTANTS_SECONDS", "12"))  # of tests for one edit
+HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? ", re.MULTILINE)
+
+Ran = Mapping[str, Mapping[int, set[str]]]
+"""The tests that run each line of each file."""
+
+
+def ask() -> int:
+    """Return pytest's exit code for the edit in this folder; 1 where its time was up."""
+    with Client(SOCKET) as server:
+        server.send(str(Path.cwd()))
+        try:
+            code, output = server.recv()
+        except EOFError:
+            code, output = 1, "out of time"
+    print(output)
+    return int(code)
+
+
+def serve(coverage_file: str, junit_file: str) -> None:
+    ran, seconds = ran_by(coverage_file), seconds_of(junit_file)
+    for name in LOADED.split():
+        __import__(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children that end are not waited for
+    with Listener(SOCKET) as listener:
+        while True:
+            with listener.accept() as client:
+                folder = Path(client.recv())
+                if os.fork() == 0:
+                    answer(client, folder, ran, seconds)
+
+
+def answer(client: Connection, folder: Path, ran: Ran, seconds: Mapping[str, float]) -> None:
+    """Send pytest's exit code and output, and end this process."""
+    import pytest
+
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    tests = quickest(tests_of(folder, ran), seconds)
+    signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGKILL))
+    signal.alarm(30 + int(5 * sum(seconds.get(test, 1) for test in tests)))
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    sys.dont_write_bytecode = True
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what is loaded is refused as plugin
+    with tempfile.TemporaryFile("w+") as output:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
+        code = pytest.main(["-x", "-q", *PLUGINS, "--tb=line", *tests])
+        sys.stdout.flush()
+        output.seek(0)
+        client.send((int(code), f"{len(tests)} tests\n{output.read()[-2000:]}"))
+    os._exit(0)
+
+
+def quickest(tests: set[str], seconds: Mapping[str, float]) -> list[str]:
+    """Return the quickest tests first, as far as the time for one edit goes."""
+    ordered = sorted(tests, key=lambda test: seconds.get(test, 0))
+    together = itertools.accumulate(seconds.get(test, 0) for test in ordered)
+    return [test for test, total in zip(ordered, together, strict=True) if total < MOST_SECONDS]
+
+
+def ran_by(coverage_file: str) -> Ran:
+    import coverage
+
+    data = coverage.CoverageData(coverage_file)
+    data.read()
+    ran = {}
+    for file in data.measured_files():
+        by_line = data.contexts_by_lineno(file).items()
+        tests = {line: {each.rpartition("|")[0] for each in those} for line, those in by_line}
+        ran[str(Path(file).relative_to(Path.cwd()))] = tests
+    return ran
+
+
+def seconds_of(junit_file: str) -> dict[str, float]:
+    return {
+        f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}": float(
+            case.get("time", 0)
+        )
+        for case in ElementTree.parse(junit_file).iter("testcase")
+    }
+
+
+def tests_of(folder: Path, ran: Ran) -> set[str]:
+    """Return the tests that run what was edited in a folder; of a constant, the file's tests."""
+    command = ["git", "-C", str(folder), "diff", "-U0"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    tests: set[str] = set()
+    for diff in shown.split("diff --git ")[1:]:
+        by_line = ran[diff.split()[0].removeprefix("a/")]
+        for first, count in HUNK.findall(diff):
+            for edited in range(int(first), int(first) + int(count or 1)):
+                # Within a statement, a line may have no code of its own.
+                line = max((line for line in by_line if line <= edited), default=0)
+                tests |= by_line.get(line, set())
+        tests -= {""}  # what runs when a module is imported
+        tests = tests or set().union(*by_line.values()) - {""}
+    return tests
+
+
+def report(session: str) -> None:
+    command = ["cosmic-ray", "dump", session]
+    dumped = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    edits: Counter[str] = Counter()
+    survivors: dict[str, list[str]] = defaultdict(list)
+    for item, result in map(json.loads, dumped.splitlines()):
+        if result is None or result["worker_outcome"] == "skipped":
+            continue
+        edit = item["mutations"][0]
+        module, line = edit["module_path"], edit["start_pos"][0]
+        edits[module] += 1
+        if result["test_outcome"] == "survived":
+            diff = result["diff"].splitlines()[2:]  # without the names of the files
+            changed = [text[1:].strip() for text in diff if text[:1] in ("+", "-")]
+            survivors[module].append(f"- {line}: `{'` → `'.join(changed)}`")
+    print("| module | edits | noticed |\n|---|---|---|")
+    for module in sorted(edits):
+        print(f"| {module} | {edits[module]} | {edits[module] - len(survivors[module])} |")
+    every, missed = edits.total(), sum(map(len, survivors.values()))
+    print(f"| all | {every} | {every - missed}, {1 - missed / every:.1%} |")
+    for module, lines in sorted(survivors.items()):
+        print("\n".join([f"\n## {module}\n", *lines]) if lines else "", end="\n")
+
+
+if __name__ == "__main__":
+    sys.exit({"ask": ask, "serve": serve, "report": report}[sys.argv[1]](*sys.argv[2:]))
