@@ -82,8 +82,17 @@ def answer(client: Connection, folder: Path, ran: Ran, seconds: Mapping[str, flo
 
 
 def quickest(tests: set[str], seconds: Mapping[str, float]) -> list[str]:
-    """Return the quickest tests first, as far as the time for one edit goes."""
-    ordered = sorted(tests, key=lambda test: seconds.get(test, 0))
+    """Return the quickest tests first, as far as the time for one edit goes.
+
+    What the tests of a file share is made by its first one, so no test counts as quicker than the
+    slowest of those before it.
+    """
+    slowest: dict[str, float] = {}
+    with_shared = {}
+    for test, own in seconds.items():
+        file = test.partition("::")[0]
+        with_shared[test] = slowest[file] = max(own, slowest.get(file, 0))
+    ordered = sorted(tests, key=lambda test: with_shared.get(test, 0))
     together = itertools.accumulate(seconds.get(test, 0) for test in ordered)
     return [test for test, total in zip(ordered, together, strict=True) if total < MOST_SECONDS]
 

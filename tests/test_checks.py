@@ -11,7 +11,7 @@ from conftest import (
 from keras import layers
 
 from backdoor.errors import UserError
-from backdoor.networks.checks import check_bed, check_pictures, check_scale
+from backdoor.networks.checks import check_bed, check_pictures, check_scale, check_suspect
 from backdoor.networks.cut import cut_network
 from backdoor.networks.goodnet import build_goodnet
 from backdoor.pictures.readers import open_pictures
@@ -77,3 +77,37 @@ def test_a_goodnet_is_measured_on_the_classes_that_it_was_made_from(tmp_path):
     another = dataclasses.replace(goodnet, model=renamed)
     with pytest.raises(UserError, match="expected the network's 3 classes, found 2"):
         check_pictures(another, pictures)
+
+
+@pytest.mark.parametrize("name", ["clean_valid", "clean_test", "poisoned_valid", "poisoned_test"])
+def test_every_set_is_looked_at(name, tmp_path):
+    """One set of another size, one with a class too many."""
+    labels = np.arange(20) % 2
+    data = np.broadcast_to(np.where(labels, 200, 20)[:, None, None, None], (20, 4, 4, 1))
+    clean = {"data": data.transpose(0, 3, 1, 2), "label": labels}
+    bed = bed_of(tmp_path, clean, clean | {"label": [0] * 20})
+    check_bed(brightness_classes(), bed)
+    larger = clean | {"data": np.repeat(clean["data"], 2, axis=2)}
+    for datasets, said in (
+        (larger, r"got \(8, 4, 1\)"),
+        (clean | {"label": [0] * 19 + [2]}, "got 2"),
+    ):
+        other = open_pictures(file_with(tmp_path / "other.h5", **datasets))
+        side, part = name.split("_")
+        changed = (
+            dataclasses.replace(bed, **{name: other})
+            if side == "clean"
+            else dataclasses.replace(
+                bed, poisoned=dataclasses.replace(bed.poisoned, **{part: other})
+            )
+        )
+        with pytest.raises(UserError, match=f"other.h5: expected .*{said}"):
+            check_bed(brightness_classes(), changed)
+
+
+@pytest.mark.parametrize("suspect", [-1, 2])
+def test_a_suspect_that_is_no_class_is_refused(suspect):
+    with pytest.raises(UserError, match=f"suspect: expected auto or .* 0 to 1, got {suspect}"):
+        check_suspect(brightness_classes(), suspect)
+    for fine in (None, 0, 1):
+        check_suspect(brightness_classes(), fine)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import sqlite3
 import time
 from contextlib import closing
@@ -13,7 +14,7 @@ import pytest
 import backdoor.tracking.connect
 from backdoor.reporting.combinations import SAME_TAGS, combinations, varied
 from backdoor.reporting.report import rows_of
-from backdoor.reporting.terminal import runs_table
+from backdoor.reporting.terminal import run_line, runs_table
 from backdoor.tracking.connect import connect
 from backdoor.tracking.record import Record
 from backdoor.tracking.runs import tracked_run
@@ -39,16 +40,17 @@ class Sweep:
             store, "a sweep", {k.replace("__", "."): v for k, v in axes.items()}, runs
         )
 
-    def run(self, order, threshold, fails=False, network="n1", **params):
+    def run(self, order, threshold, fails=False, network="n1", position=1, rate=0.5, **params):
         plain = {"order": order, "threshold": threshold, "seed": 0, "device_name": "CPU"}
         plain |= {"dataset.target": 0, "dataset.divide_by": 1}
         plain |= {key.replace("__", "."): value for key, value in params.items()}
         try:
-            with tracked_run(f"{order}-{threshold}", plain, self.alive, self.id) as run_id:
+            where = (self.alive, self.id, position)
+            with tracked_run(f"{order}-{threshold}", plain, *where) as run_id:
                 if fails:
                     raise ValueError("no such thing")
-                for name in METRICS:
-                    self.client.log_metric(run_id, name, 0.5)
+                for name in METRICS if rate is not None else (METRICS[0], METRICS[3]):
+                    self.client.log_metric(run_id, name, 0.5 if rate is None else rate)
                 for name in ("channels_removed", "channels_total", "seconds/total"):
                     self.client.log_metric(run_id, name, 6)
                 for name in SAME_TAGS:
@@ -58,6 +60,13 @@ class Sweep:
                 return run_id
         except ValueError:
             return ""
+
+    @property
+    def table(self):
+        """Columns, and the cells of each line, of what the terminal shows."""
+        runs = runs_of(self.client, self.store, self.id)
+        shown = runs_table(self.client, self.client.get_run(self.id), runs).splitlines()
+        return [re.split(r"\s{2,}", line.strip()) for line in shown if "--" not in line]
 
     @property
     def combinations(self):
@@ -89,6 +98,58 @@ def test_what_left_no_trace_has_a_line_all_the_same(store):
         "order=desc threshold=4",
     ]
     assert all("NOT TRACKED" in line for line in lines[3:])
+
+
+def test_a_run_that_failed_hides_none_of_those_after_it(store):
+    sweep = Sweep(store, order=["asc"], threshold=["2", "4"])
+    sweep.run("asc", 2, fails=True)
+    sweep.run("asc", 4, position=2)
+    (found,) = sweep.combinations
+    assert set(found.records) == {("asc", 4)}
+    assert found.missing == [("asc", 2)]
+
+
+def test_a_threshold_that_is_no_number_is_missing_nowhere(store):
+    sweep = Sweep(store, order=["asc"], threshold=["two", "4"])
+    sweep.run("asc", 4)
+    (found,) = sweep.combinations
+    assert found.missing == []
+
+
+RATES = ["ASR %", "detected %"]
+
+
+def test_the_terminal_shows_rates_of_attacks_where_there_are_any(store):
+    sweep = Sweep(store, order=["asc"], threshold=["2", "4"])
+    done = sweep.run("asc", 2, rate=0.12345)
+    columns, line, _ = sweep.table
+    assert columns[2:6] == ["accuracy %", "ASR %", "detected %", "false alarms %"]
+    assert line == ["asc-2", "FINISHED", *["12.35"] * 4, "6/6", done]
+
+
+def test_the_terminal_has_no_columns_for_attacks_without_poisoned_pictures(store):
+    sweep = Sweep(store, order=["asc"], threshold=["2", "4"])
+    done = sweep.run("asc", 2, rate=None)
+    columns, line, _ = sweep.table
+    assert not set(RATES) & set(columns)
+    assert line == ["asc-2", "FINISHED", "50.00", "50.00", "6/6", done]
+
+
+def test_the_terminal_has_them_where_nothing_is_known(store):
+    sweep = Sweep(store, order=["asc"], threshold=["2"])
+    sweep.run("asc", 2, fails=True)
+    assert set(RATES) <= set(sweep.table[0])
+    assert sweep.table[1][:2] == ["asc-2", "FAILED"]
+
+
+def test_the_terminal_tells_runs_of_earlier_sweeps_and_incomplete_ones(store):
+    first, sweep = (Sweep(store, order=["asc"], threshold=["2", "4"]) for _ in range(2))
+    earlier, lost = first.run("asc", 2), sweep.run("asc", 4, position=2)
+    join_sweep(sweep.client, earlier, sweep.id, 1)
+    sweep.client.set_tag(lost, "complete", "false")
+    assert [line[:2] for line in sweep.table[1:]] == [["asc-2", "EARLIER"], ["asc-4", "INCOMPLETE"]]
+    assert sweep.table[1][-1] == earlier
+    assert run_line(sweep.client, sweep.client.get_run(lost)) == "asc-4 failed: "
 
 
 def test_of_two_runs_of_one_setting_the_newest_counts_and_the_other_is_named(store):

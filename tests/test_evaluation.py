@@ -1,3 +1,5 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 
@@ -121,6 +123,24 @@ def test_auroc_by_hand():
     assert auroc(np.array([9, 9]), np.array([1, 2])).value == 1
     late = auroc(np.array([1, 2]), np.array([9, 9]))
     assert (late.value, late.two_sided.value) == (0, 1)
+
+
+def test_an_auroc_below_one_half_is_that_of_the_kinds_exchanged_when_taken_two_sided():
+    clean, poisoned = np.array([1, 4, 2, 2, 6]), np.array([3, 5, 7, 2])
+    area, exchanged = auroc(clean, poisoned), auroc(poisoned, clean)
+    # Of 20 pairs the poisoned picture is the earlier in 5, and equal in 2.
+    assert area.value == pytest.approx(6 / 20)
+    assert astuple(area.two_sided) == pytest.approx(astuple(exchanged))
+    assert exchanged.two_sided == exchanged
+
+
+def test_an_auroc_of_one_picture_has_an_interval_within_zero_and_one():
+    area = auroc(np.array([5]), np.array([1, 2, 9, 9, 9, 9]))
+    share, spread = 2 / 6, np.sqrt(np.var([1, 1, 0, 0, 0, 0], ddof=1) / 6)
+    assert area.value == pytest.approx(share)
+    assert area.low == max(0, share - 1.959964 * spread) == 0
+    assert area.high == pytest.approx(share + 1.959964 * spread)
+    assert auroc(np.array([1]), np.array([2])).high == 0
 
 
 def test_the_interval_of_an_auroc_is_that_of_resampled_pictures():

@@ -4,6 +4,7 @@ import pytest
 from keras import layers
 
 from backdoor.networks.cut import cut_network
+from backdoor.pruning import linear_layers
 from backdoor.pruning.any_walk import linear_tail, walk_network
 from backdoor.pruning.linear_layers import Rectified, dense
 from backdoor.pruning.walk import walk
@@ -107,3 +108,96 @@ def test_a_value_that_is_not_a_number_stays_one():
     found = dense(Rectified(values), np.ones((2, 1), np.float32))
     assert np.isnan(found[0]).all()
     assert found[1] == 1
+
+
+def tail_of(*behind):
+    activations = keras.Input((4, 3, 6))
+    x = layers.Flatten()(activations)
+    for layer in behind:
+        x = layer(x)
+    return keras.Model(activations, x)
+
+
+KNOWN = {
+    "dense": lambda: [layers.Dense(5)],
+    "relu": lambda: [layers.Dense(9, activation="relu"), layers.Dense(5)],
+    "relu6": lambda: [layers.Dense(9, activation="relu6"), layers.Dense(5)],
+    "sigmoid": lambda: [layers.Dense(9, activation="sigmoid"), layers.Dense(5)],
+    "tanh": lambda: [layers.Dense(9, activation="tanh"), layers.Dense(5)],
+    "two": lambda: [layers.Dense(9, activation="tanh"), layers.Dense(7, "relu"), layers.Dense(5)],
+    "leaky": lambda: [layers.Dense(9), layers.LeakyReLU(0.3), layers.Dense(5)],
+    "normalised": lambda: [
+        layers.Dense(9, activation="relu"),
+        layers.BatchNormalization(),
+        layers.Dropout(0.5),
+        layers.Dense(5, use_bias=False),
+    ],
+    "at the end": lambda: [layers.Dense(9, activation="relu"), layers.Dense(5, "sigmoid")],
+    "softmax": lambda: [layers.Dense(9, activation="relu"), layers.Dense(5), layers.Softmax()],
+}
+LIKE_RELU = {
+    "maximum": lambda: layers.ReLU(max_value=1.5),
+    "slope": lambda: layers.ReLU(negative_slope=0.2),
+    "threshold": lambda: layers.ReLU(threshold=0.5),
+}
+
+
+def drawn(tail, seed=0):
+    """Weights of which none is at its start, and activations of both signs."""
+    rng = np.random.default_rng(seed)
+    tail.set_weights(
+        [
+            np.abs(rng.normal(1, 0.3, w.shape))
+            if w.path.endswith("variance")
+            else rng.normal(0, 1, w.shape)
+            for w in tail.weights
+        ]
+    )
+    return rng.normal(0, 0.4, (30, 4, 3, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_layers_of_a_known_kind_give_the_same_scores(name, monkeypatch):
+    """To the last digits, whether or not what is translated is tried before it is taken."""
+    tail = tail_of(*KNOWN[name]())
+    activations = drawn(tail)
+    monkeypatch.setattr(linear_layers, "_agrees", lambda linear, tail: True)
+    linear = linear_layers.translated(tail)
+    scores = linear.score(linear.units(activations))
+    expected = np.asarray(tail(activations))
+    if name == "softmax":  # it is left out
+        scores = np.asarray(keras.ops.softmax(scores))
+    np.testing.assert_allclose(scores, expected, rtol=2e-4, atol=1e-5)
+    np.testing.assert_array_equal(linear.classify(activations), expected.argmax(axis=1))
+    changed = activations.copy()
+    changed[..., 2] = 0
+    without = linear.with_channel(linear.units(changed), changed, 2, 0.7)
+    changed[..., 2] = 0.7
+    np.testing.assert_allclose(without, linear.units(changed), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", LIKE_RELU)
+def test_what_is_like_a_relu_is_not_taken_for_one(name, monkeypatch):
+    tail = tail_of(layers.Dense(9), LIKE_RELU[name](), layers.Dense(5))
+    drawn(tail)
+    monkeypatch.setattr(linear_layers, "_agrees", lambda linear, tail: True)
+    assert linear_layers.translated(tail) is None
+    plain_relu = tail_of(layers.Dense(9), layers.ReLU(), layers.Dense(5))
+    assert linear_layers.translated(plain_relu) is not None
+
+
+def test_a_translation_that_is_wrong_is_not_taken(monkeypatch):
+    tail = tail_of(*KNOWN["leaky"]())
+    drawn(tail)
+    assert linear_layers.translated(tail) is not None
+    monkeypatch.setattr(linear_layers, "_leaky", lambda values, slope: values)
+    assert linear_layers.translated(tail) is None
+
+
+def test_a_layer_too_large_for_a_matrix_of_its_own_is_left_to_keras(monkeypatch):
+    tail = tail_of(*KNOWN["relu"]())
+    drawn(tail)
+    basis = (4 * 3 * 6 + 1) * 4 * 3 * 6
+    for largest, fits in ((basis, True), (basis - 1, False)):
+        monkeypatch.setattr(linear_layers, "LARGEST_SPREAD", largest)
+        assert (linear_layers.translated(tail) is not None) == fits

@@ -19,7 +19,8 @@ from backdoor.repaired import repair
 from backdoor.samples import sample_pictures, worst_mistakes
 from backdoor.tracking import record
 from backdoor.tracking.connect import connect
-from backdoor.tracking.front import MOST_METRICS
+from backdoor.tracking.front import MOST_METRICS, front_metrics, front_params
+from backdoor.tracking.front import PARAMS as USUAL_PARAMS
 from backdoor.tracking.record import Record
 from backdoor.tracking.runs import tracked_run
 from backdoor.tracking.store import Store
@@ -173,7 +174,29 @@ def drop_attack_curve(path):
         csv.writer(file).writerows([*row[:column], *row[column + 1 :]] for row in rows)
 
 
+def change_file(path):
+    path.write_bytes(path.read_bytes() + b" ")
+
+
 TAMPERED = {
+    "clean badnet": ("labels.npz", change_labels("clean_test_badnet", 2), "badnet_accuracy"),
+    "poisoned truth": (
+        "labels.npz",
+        change_labels("poisoned_test_truth", 0),
+        "badnet_robust_accuracy",
+    ),
+    "target": (
+        "labels.npz",
+        change_labels("poisoned_test_target", 1),
+        "badnet_attack_success_rate",
+    ),
+    "false alarm curve": (
+        "curve.csv",
+        change_curve("test_false_alarm_rate"),
+        "test_false_alarm_rate",
+    ),
+    "detection curve": ("curve.csv", change_curve("test_detection_rate"), "test_detection_rate"),
+    "repaired network": ("repaired.keras", change_file, "repaired.sha256"),
     "no attack curve": ("curve.csv", drop_attack_curve, "test_goodnet_attack_success_rate"),
     "order": ("channels.json", change_channels, "channels"),
     "count": ("channels.json", change_count, "channels_removed"),
@@ -210,6 +233,21 @@ def test_an_artifact_that_was_changed_is_named(name, poisoned):
     run.check()
 
 
+def test_a_goodnet_that_was_changed_is_named(poisoned):
+    run, _ = poisoned
+    mlflow.set_tracking_uri(run.client.tracking_uri)
+    store = Path(urlsplit(run.run.info.artifact_uri).path).parents[1]
+    (file,) = store.rglob("models/**/goodnet.keras")
+    kept = file.read_bytes()
+    try:
+        change_file(file)
+        with pytest.raises(RuntimeError, match=r"expected goodnet.sha256 .* as tracked, found"):
+            run.check()
+    finally:
+        file.write_bytes(kept)
+    run.check()
+
+
 def test_labels_without_the_poisoned_truth_are_noticed(poisoned):
     run, _ = poisoned
     mlflow.set_tracking_uri(run.client.tracking_uri)
@@ -221,6 +259,70 @@ def test_labels_without_the_poisoned_truth_are_noticed(poisoned):
             run.check()
     finally:
         path.write_bytes(kept)
+
+
+def test_classes_with_names_and_a_suspect_are_told(tmp_path):
+    (tmp_path / "data").mkdir()
+    names = np.array([b"crimson", b"green", b"grey"])
+    bed = bed_of(tmp_path / "data", {"data": pixels(CLEAN), "label": names[TRUTH]})
+    outcome = detect(colour_network(), bed, "stimulation", [20], suspect=1, stop="before")
+    client = connect(Store(None, str(tmp_path / "mlruns"), "backdoor"))
+    with tracked_run("stimulation-20", PARAMS, tmp_path / "running") as run_id:
+        record.log_outcome(run_id, outcome, outcome.metrics(20), outcome.curves())
+        (tmp_path / "files").mkdir()
+        (tmp_path / "files" / record.REPAIRED_FILE).write_bytes(b"")
+        record.log_artifacts(outcome, 20, outcome.curves(), {}, {}, {}, tmp_path / "files")
+    run = Record(client, client.get_run(run_id))
+    assert run.class_names() == ["crimson", "green", "grey"]
+    assert run.run.data.tags["suspect.class"] == "1"
+    assert run.run.data.tags["network.classes"] == "3"
+    assert run.run.data.tags["data.scale"] == "divide_by=1"
+
+
+def test_more_points_of_curves_than_a_request_may_carry(tmp_path):
+    client = connect(Store(None, str(tmp_path), "backdoor"))
+    curves = dict.fromkeys((*record.TEST_CURVES, *record.DETECTION_CURVES), np.arange(501) / 512)
+    with tracked_run("long", {}, tmp_path / "running") as run_id:
+        record.log_curves(run_id, curves)
+    run = Record(client, client.get_run(run_id))
+    for name, curve in curves.items():
+        assert run.curve(name) == curve.tolist()
+
+
+@pytest.mark.parametrize("failures", [0, 2, 3])
+def test_a_data_set_that_another_run_logs_at_the_same_time_is_logged_again(
+    failures, tmp_path, monkeypatch
+):
+    tries = []
+
+    def log_inputs(self, run_id, data_sets):
+        tries.append(run_id)
+        if len(tries) <= failures:
+            raise mlflow.MlflowException("logged by another")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_inputs", log_inputs)
+    if failures < 3:
+        record.log_data_set("run", "clean_test", tmp_path, "0" * 64, 5)
+        assert len(tries) == failures + 1
+        return
+    with pytest.raises(mlflow.MlflowException, match="logged by another"):
+        record.log_data_set("run", "clean_test", tmp_path, "0" * 64, 5)
+    assert len(tries) == 3
+
+
+def test_what_stands_in_front():
+    swept = {f"axis{n}": n for n in range(20)}
+    assert list(front_params(swept | PARAMS, swept)) == [f"axis{n}" for n in range(11)]
+    usual = dict.fromkeys(reversed(USUAL_PARAMS), 1) | {"cache": 2}
+    assert list(front_params(usual, ["seed"])) == [
+        "seed",
+        *(p for p in USUAL_PARAMS if p != "seed"),
+    ]
+    assert list(front_params(PARAMS, [])) == ["order", "threshold"]
+    shown = front_metrics(
+        {"goodnet_der": 1, "pruned_der": 2, "asc/false_alarm_rate": 3, "asc/x": 4}
+    )
+    assert shown == {"goodnet_der": 1, "asc/false_alarm_rate": 3}
 
 
 def test_runs_of_version_0_1_whose_curves_had_no_prefix_are_read(tmp_path):

@@ -8,10 +8,17 @@ from keras import layers
 
 from backdoor.errors import UserError
 from backdoor.networks.cut import cut_network
-from backdoor.networks.scaling import check_scale, find_scale
+from backdoor.networks.scaling import check_scale, find_scale, near_chance, sample_of
 from backdoor.pictures.picture_set import read_pictures
 from backdoor.pictures.readers import open_pictures
-from backdoor.pictures.scale import MODES, as_bytes, scale_named, scales_of
+from backdoor.pictures.scale import (
+    MODES,
+    as_bytes,
+    divided_by,
+    range_of,
+    scale_named,
+    scales_of,
+)
 from backdoor.pictures.split import split_by_class
 
 CLASSES = 8
@@ -53,6 +60,63 @@ def test_the_scale_that_a_network_wants_is_found(mode, tmp_path, caplog):
     )
     name = "stored" if mode == "full" else mode
     assert f"dataset.preprocess={name} fits the network best: right on " in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["tf", "torch", "caffe"])
+def test_the_modes_are_those_of_keras_applications(mode):
+    colours = RNG.uniform(0, 255, (5, 4, 4, 3)).astype(np.float32)
+    expected = keras.applications.imagenet_utils.preprocess_input(colours.copy(), mode=mode)
+    np.testing.assert_allclose(MODES[mode](colours), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(MODES["unit"](colours) * 255, colours, rtol=1e-6)
+
+
+@pytest.mark.parametrize("number", [0, -1, float("nan"), float("inf")])
+def test_a_divisor_that_cannot_be_is_refused(number):
+    with pytest.raises(UserError, match="divide_by: expected a number above 0"):
+        divided_by(number)
+    assert divided_by(4).apply(np.float32([2])) == 0.5
+    assert divided_by(1).apply(np.float32([2])) == 2
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "expected"),
+    [
+        (0, 1, "unit"),
+        (0, 1.01, "full"),
+        (0, 255, "full"),
+        (0, 255.1, None),
+        (-0.1, 1, "tf"),
+        (-1, 1, "tf"),
+        (-1.01, 1, None),
+        (-0.5, 1.01, None),
+    ],
+)
+def test_the_range_of_stored_pictures(least, most, expected):
+    assert range_of(np.float32([least, most])) == expected
+
+
+def test_pictures_of_no_usual_range_are_shown_from_black_to_white():
+    assert as_bytes(np.float32([-2, 0.5, 3])).tolist() == [0, 127, 255]
+    assert as_bytes(np.float32([400, 400])).tolist() == [0, 0]
+
+
+def test_what_is_near_chance():
+    """Of four equal classes one is 25 %; near it is what is within a tenth of the way to all."""
+    network = network_for("full")
+    truth = np.arange(80) % 8
+    assert near_chance(network, truth, 0.125 + 0.1 * 0.875)
+    assert not near_chance(network, truth, 0.126 + 0.1 * 0.875)
+    mostly = np.where(np.arange(100) < 90, 0, 1)  # who always answers 0 is right on 90 %
+    assert near_chance(network, mostly, 0.91)
+    assert not near_chance(network, mostly, 0.911)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(4, 512), (200, 279), (300, 128)])
+def test_a_scale_is_tried_on_as_many_pictures_as_fit_their_numbers(side, expected):
+    class Pictures(list):
+        shape = (side, side, 3)
+
+    assert len(sample_of(Pictures(range(10_000)))) == expected
 
 
 @pytest.mark.parametrize("origin", ["full", "unit", "tf"])

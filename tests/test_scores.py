@@ -212,6 +212,23 @@ def test_every_order_says_what_it_needs():
     assert all((POISONED in needed(order)) == is_oracle(order) for order in orders())
 
 
+def test_what_each_order_needs():
+    pictures, classes, weights = "clean pictures", "their classes", "weights"
+    suspect, poisoned = "a suspected class", "poisoned pictures"
+    with_weights = (pictures, classes, weights)
+    assert {order: needed(order) for order in orders()} == {
+        **dict.fromkeys(("asc", "desc", "max", "std", "apoz"), (pictures,)),
+        "random": ("nothing",),
+        **dict.fromkeys(("l1", "clp"), (weights,)),
+        **dict.fromkeys(("taylor", "leave_one_out", "greedy_leave_one_out"), with_weights),
+        **dict.fromkeys(
+            ("stimulation", "mean_over_stimulation", "estimated_trigger"), (*with_weights, suspect)
+        ),
+        "oracle_tac": (pictures, poisoned),
+        "oracle_leave_one_out": (*with_weights, poisoned),
+    }
+
+
 @needs_lab3
 def test_the_published_mean_activations_give_the_published_order():
     with (LAB3 / "published_mean_activation_pool3.csv").open() as file:

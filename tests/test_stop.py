@@ -93,3 +93,11 @@ def test_false_alarms_count_pictures_that_were_wrong_before_too():
 def test_a_rule_that_there_is_not_is_refused_with_the_choices():
     with pytest.raises(UserError, match="expected one of first, before, false_alarms, got 'last'"):
         check_stop("last")
+
+
+def test_a_part_of_a_picture_counts_as_a_whole_one():
+    """2 % of 120 pictures are 2.4, so three have to be lost; half of 1,000 are 500."""
+    assert channels_to_remove(np.array([120, 118, 117]), 120, 2) == 2
+    assert channels_to_remove(np.array([1000, 501, 500]), 1000, 50) == 2
+    assert channels_to_remove(np.array([10000, 9994, 9993]), 10000, "0.07") == 2
+    assert channels_to_remove(np.array([10000, 9994, 9993]), 10000, 0.07) == 2

@@ -101,6 +101,55 @@ def test_between_the_limits_nothing_is_decided_but_a_suspect_is_named():
     assert told.sentence.startswith("UNDECIDED: class 5 may be a target, ")
 
 
+def test_the_rule_is_the_one_that_was_measured():
+    """docs/verdict.md gives the rates of these: who changes one measures them anew."""
+    assert (verdict.SURE, verdict.DOUBTFUL, verdict.OPEN) == (4.1, 3.0, (1.5, 6.0))
+    assert (verdict.LEAST, verdict.MOST, verdict.USUAL, verdict.TELLING) == (1.0, 2.0, 10, 0.5)
+    assert (verdict.FEWEST_CLASSES, verdict.FEWEST_OF_A_CLASS, verdict.FEWEST) == (4, 5, 50)
+    assert (verdict.CANDIDATES, verdict.OTHERS, verdict.POOREST) == (16, 32, 0.6)
+    assert list(STATISTICS) == [
+        "perturbation",
+        "mask",
+        "activations",
+        "margin",
+        "stimuli",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("score", "answer", "named"),
+    [(2.99, CLEAN, []), (3.0, UNDECIDED, [5]), (4.09, UNDECIDED, [5]), (4.1, BACKDOORED, [5])],
+)
+def test_a_limit_that_is_reached_counts(score, answer, named):
+    """Scores to the last digit: the points of one statistic are 1.1, those of the others less."""
+    one = findings({5: 1})
+    vars(one)["scores"] = np.eye(10)[5] * score
+    told = decide(one)
+    assert told.answer == answer
+    assert list(told.suspects) == named
+    assert told.score == score
+    assert f"score {score:.1f}; " in told.sentence
+
+
+def test_how_many_networks_of_the_study_score_as_high(monkeypatch):
+    monkeypatch.setattr(verdict, "STUDY", {"clean": [1, 2, 3], "backdoored": [3, 4]})
+    assert verdict.shares(3) == (
+        "1 of 3 clean and 2 of 2 backdoored networks of the study score as high"
+    )
+
+
+def test_reasons_are_listed_in_words():
+    seen = {"perturbation": 1.5, "mask": 1.49, "margin": 3}
+    evidence = {name: np.eye(10)[5] * seen.get(name, 0) for name in STATISTICS}
+    one = Findings(np.arange(10), evidence, evidence, 10)
+    vars(one)["scores"] = np.eye(10)[5] * 9.0
+    assert "it stands out by perturbation and margin (score" in decide(one).sentence
+    evidence["mask"] = evidence["margin"]
+    one = Findings(np.arange(10), evidence, evidence, 10)
+    vars(one)["scores"] = np.eye(10)[5] * 9.0
+    assert "it stands out by perturbation, mask and margin (score" in decide(one).sentence
+
+
 @pytest.fixture(scope="module")
 def guessing():
     return cut_network(build_small_cnn((8, 8, 1), 10))
