@@ -1,4 +1,5 @@
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -198,3 +199,16 @@ def test_a_run_is_named_after_what_is_unusual_of_it():
 
     assert name() == "asc-2"
     assert name("stop=before", "repair=slim", "rank_at=conv") == "asc-2-before-conv-slim"
+
+
+@pytest.mark.parametrize("key", ["cache", "tracking.folder"])
+def test_a_folder_that_cannot_be_written_is_refused_at_once(key, tmp_path, monkeypatch):
+    """As on a file system that is mounted to be read alone; who is root may write all others."""
+    locked, access = tmp_path / "locked", os.access
+    locked.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != locked and access(path, mode))
+    monkeypatch.chdir(tmp_path)
+    given = OmegaConf.create(composed(f"{key}={locked}/inner/most"))
+    with pytest.raises(UserError, match="locked/inner/most: expected to read and write there, got"):
+        check_run(settings_of(given, RunSettings))
+    check_run(settings_of(OmegaConf.create(composed(f"{key}={tmp_path}/other")), RunSettings))

@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backdoor.errors import UserError
 from backdoor.tracking.moved import ARTIFACTS, follow
-from backdoor.tracking.store import Store, without_password
+from backdoor.tracking.store import Store, said_by_mlflow
 
+RETRIES, FEW, MANY = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2", "7"  # some seconds, four minutes
 SECONDS_TO_ANSWER = 10
 BUSY = re.compile("busy_timeout = 20000")
-SECONDS_TO_WAIT = 300  # for who writes to an SQLite file
+SECONDS_TO_WAIT = 300  # for who writes to an SQLite file, and for a server that has answered before
+
+log = logging.getLogger(__name__)
+_answered: set[str] = set()  # servers, of which a restart is waited for
 
 
 @event.listens_for(Engine, "before_cursor_execute", retval=True)  # type: ignore[untyped-decorator]
@@ -37,8 +42,13 @@ def _wait_longer(
     return BUSY.sub(f"busy_timeout = {int(1000 * SECONDS_TO_WAIT)}", statement), parameters
 
 
-def connect(store: Store, verbose: bool = False) -> mlflow.MlflowClient:
+def connect(store: Store, verbose: bool = False, patient: bool = False) -> mlflow.MlflowClient:
     """Make `store` the current one; create database and experiment where there are none.
+
+    From then on a server that is gone is waited for, until `hurry`.
+
+    Args:
+        patient: It is known to have answered, so wait for it now.
 
     Raises:
         ConnectionError: The server does not answer, or the database cannot be used.
@@ -51,23 +61,38 @@ def connect(store: Store, verbose: bool = False) -> mlflow.MlflowClient:
     mlflow.set_tracking_uri(store.address)
     if store.database is not None:
         return _open_database(store, store.database)
+    if patient:
+        _answered.add(store.address)
     _reach(store)
     try:
         mlflow.set_experiment(store.experiment)
+        _answered.add(store.address)
+        _retry(MANY)
     except (mlflow.MlflowException, SQLAlchemyError, ImportError) as error:
         raise _unreachable(store, error) from error
     return mlflow.MlflowClient()
+
+
+def hurry() -> None:
+    """Wait for no server any more: it was waited for, or the user wants an end."""
+    _answered.clear()
+    _retry(FEW)
 
 
 def read_only(store: Store) -> mlflow.MlflowClient:
     """Return a client that looks at a store without creating anything in it.
 
     Raises:
-        ConnectionError: Nobody listens there.
+        ConnectionError: Nobody listens there, or it is no MLflow server or database.
         UserError: It is no address.
     """
     _reach(store)
-    return mlflow.MlflowClient(store.address)
+    client = mlflow.MlflowClient(store.address)
+    try:
+        client.get_experiment_by_name(store.experiment)
+    except (mlflow.MlflowException, SQLAlchemyError, ImportError) as error:
+        raise _unreachable(store, error) from error
+    return client
 
 
 def _open_database(store: Store, database: Path) -> mlflow.MlflowClient:
@@ -95,21 +120,34 @@ def _open_database(store: Store, database: Path) -> mlflow.MlflowClient:
 
 
 def _reach(store: Store) -> None:
-    """Try whether somebody listens; MLflow tries for minutes to open a database server."""
+    """Try whether somebody listens; MLflow tries for minutes to open a database server.
+
+    Who has answered before is waited for.
+    """
     try:
         address = urlsplit(store.address)
         there = address.hostname, address.port
     except ValueError as error:
         raise UserError(f"tracking.uri: expected an address, got {store.shown}: {error}") from error
-    if all(there):
+    deadline = time.monotonic() + (SECONDS_TO_WAIT if store.address in _answered else 0)
+    while all(there):
         try:
             socket.create_connection(there, SECONDS_TO_ANSWER).close()
+            break
         except OSError as error:
-            raise _unreachable(store, error) from error
+            if time.monotonic() >= deadline:
+                raise _unreachable(store, error) from error
+            log.info("%s does not answer: waiting for it", store.shown)
+            time.sleep(min(SECONDS_TO_ANSWER, deadline - time.monotonic()))
+
+
+def _retry(times: str) -> None:
+    if os.environ[RETRIES] in (FEW, MANY):  # else the user has said how often
+        os.environ[RETRIES] = times
 
 
 def _unreachable(store: Store, error: Exception) -> ConnectionError:
     return ConnectionError(
         f"tracking.uri: expected an MLflow server or database at {store.shown}, got "
-        f"{without_password(str(error))}"
+        f"{said_by_mlflow(error)}"
     )

@@ -12,6 +12,7 @@ from mlflow.entities import Run
 
 from backdoor import __version__
 from backdoor.text import plain
+from backdoor.tracking.connect import hurry
 from backdoor.tracking.front import front_params
 from backdoor.tracking.kinds import RUN
 from backdoor.tracking.liveness import alive, dead
@@ -71,6 +72,8 @@ def tracked_run(
             yield run_id
             mlflow.set_tag(COMPLETE, "true")
         except BaseException as error:
+            if not isinstance(error, Exception) or isinstance(error, mlflow.MlflowException):
+                hurry()
             reason = without_password(str(error)) or type(error).__name__
             mlflow.set_tag(ERROR, plain(reason, LONGEST_TAG))
             mlflow.end_run("FAILED" if isinstance(error, Exception) else "KILLED")

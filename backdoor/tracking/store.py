@@ -46,3 +46,9 @@ def without_password(text: str) -> str:
     """Return a text with what stands before the host in its addresses, and passwords, hidden."""
     text = re.sub(r"(?<=://)[^\s'\"]*@", "***@", text)
     return re.sub(r"(?i)\b(password|pwd|token)=[^&;\s'\"]+", r"\1=***", text)
+
+
+def said_by_mlflow(error: BaseException) -> str:
+    """Return an error's text without passwords, and of a request that failed what made it fail."""
+    request = r"API request to (\S+?)/api/\S* failed with .*\(Caused by (.*)\)$"
+    return re.sub(request, r"\1: \2", without_password(str(error)), flags=re.DOTALL)

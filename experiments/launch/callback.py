@@ -81,10 +81,23 @@ def _closing(call: Callable[[], int]) -> int:
             if _lost:
                 log.info("a worker died: %d runs are started once more", len(_lost))
                 code = call()
+    except Exception as error:  # the store is gone, as everything else is answered by the call
+        code = _said(error)
     finally:
         while _open:
-            code = _open.pop().finish(code, worker_died=bool(_lost))
+            try:
+                code = _open.pop().finish(code, worker_died=bool(_lost))
+            except Exception as error:
+                code = _said(error)
     return code
+
+
+def _said(error: Exception) -> int:
+    """Say what is wrong and return the exit code."""
+    if cli.tracebacks_wanted():
+        raise error
+    print(f"error: {cli.one_sentence(error)}", file=sys.stderr)
+    return cli.exit_code(error)
 
 
 def _check_any(plan: Plan, config: DictConfig, work: Work) -> None:

@@ -13,7 +13,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from backdoor.errors import UserError
 from backdoor.text import plain
-from backdoor.tracking.store import without_password
+from backdoor.tracking.store import said_by_mlflow, without_password
 from experiments.launch.arguments import command_line, looked_at
 from experiments.launch.ending import exit_code_of, raising_ended
 
@@ -101,7 +101,7 @@ def one_sentence(error: BaseException, name: str = "run") -> str:
     Args:
         name: Of the command, whose keys they are.
     """
-    text = plain(without_password(str(error)), LONGEST)
+    text = plain(said_by_mlflow(error), LONGEST)
     if isinstance(error, HydraException):
         if isinstance(error.__cause__, ConfigAttributeError | ConfigKeyError):
             return _unknown_key(str(error.__cause__.full_key), name)

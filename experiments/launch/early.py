@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,13 @@ def check_run(settings: RunSettings) -> None:
 
 
 def check_files(settings: Settings) -> None:
-    """Refuse a wrong path or layer.
+    """Refuse a wrong path or layer, and a folder that cannot be written.
 
     Raises:
         UserError: The message says what is wrong.
     """
+    for folder in (settings.cache, settings.tracking.folder):
+        _check_writable(Path(folder))
     data = settings.dataset
     if data.draw and data.draw.root and not Path(data.draw.root).exists():
         raise UserError(
@@ -67,6 +70,12 @@ def check_files(settings: Settings) -> None:
     path = badnet_path(settings)
     if made is None or made not in path.parents or path.exists():
         _check_network(path, settings)
+
+
+def _check_writable(folder: Path) -> None:
+    there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: expected to read and write there, got no right to, in {there}")
 
 
 def _check_packages(exports: Sequence[str]) -> None:

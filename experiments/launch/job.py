@@ -86,7 +86,7 @@ def _run(
         _refuse(config, error, position, work)
     if settings.threads is None:
         settings = dataclasses.replace(settings, threads=_cores_of_a_job(launcher))
-    client = connect(settings.tracking, settings.verbose)
+    client = connect(settings.tracking, settings.verbose, patient=position.sweep is not None)
     cache = Cache(settings.cache)
     if position.sweep is None:
         mark_dead(client, settings.tracking, alive_folder(settings.cache))
@@ -143,7 +143,7 @@ def _tracked(
 
 def _refuse(config: DictConfig, error: Exception, position: Position, work: Work) -> NoReturn:
     """Track a run whose config could not be read, so that a sweep shows that and why it failed."""
-    connect(store_of(config))
+    connect(store_of(config), patient=position.sweep is not None)
     params, folder = cli.params_of(config, resolve=False), alive_folder(config.cache)
     where = (folder, position.sweep, position.number, position.log)
     with tracked_run(work.title(config), params, *where, work.kind, position.command):

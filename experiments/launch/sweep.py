@@ -16,7 +16,7 @@ from backdoor.cache import Cache
 from backdoor.reporting.sentences import sweep_note
 from backdoor.reporting.terminal import TABLES
 from backdoor.tracking.check_record import code_of
-from backdoor.tracking.connect import connect, read_only
+from backdoor.tracking.connect import connect, hurry, read_only
 from backdoor.tracking.liveness import alive
 from backdoor.tracking.pages import is_server, pages_of, summarise, table_of
 from backdoor.tracking.record import LOG, is_complete
@@ -80,6 +80,8 @@ class OpenSweep:
         if self.submitted and interrupted:
             slurm.cancel(self.submitted)
         self.closing.close()
+        if interrupted:
+            hurry()
         client = connect(self.store)
         mark_dead(client, self.store, self.alive, REASONS.get(code, DIED))
         parent, runs = finish_sweep(self.store, self.id, killed=interrupted)
