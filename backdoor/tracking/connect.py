@@ -57,6 +57,7 @@ def connect(store: Store, verbose: bool = False, patient: bool = False) -> mlflo
     if not verbose:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(logging.ERROR)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # raises it, too
         logging.getLogger("urllib3").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(store.address)
     if store.database is not None:

@@ -3,7 +3,7 @@
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,11 @@ def tracked_run(
             if not isinstance(error, Exception) or isinstance(error, mlflow.MlflowException):
                 hurry()
             reason = without_password(str(error)) or type(error).__name__
-            mlflow.set_tag(ERROR, plain(reason, LONGEST_TAG))
-            mlflow.end_run("FAILED" if isinstance(error, Exception) else "KILLED")
+            # What cannot be told any more, as on a full disk, must not hide the error itself.
+            with suppress(mlflow.MlflowException):
+                mlflow.set_tag(ERROR, plain(reason, LONGEST_TAG))
+            with suppress(mlflow.MlflowException):
+                mlflow.end_run("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
 
 

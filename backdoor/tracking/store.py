@@ -49,6 +49,10 @@ def without_password(text: str) -> str:
 
 
 def said_by_mlflow(error: BaseException) -> str:
-    """Return an error's text without passwords, and of a request that failed what made it fail."""
+    """Return an error's text without passwords, and of a request that failed what made it fail.
+
+    A statement in SQL is left out.
+    """
     request = r"API request to (\S+?)/api/\S* failed with .*\(Caused by (.*)\)$"
-    return re.sub(request, r"\1: \2", without_password(str(error)), flags=re.DOTALL)
+    text = re.sub(request, r"\1: \2", without_password(str(error)), flags=re.DOTALL)
+    return text.partition("\n[SQL: ")[0]

@@ -107,7 +107,7 @@ def one_sentence(error: BaseException, name: str = "run") -> str:
             return _unknown_key(str(error.__cause__.full_key), name)
         return _missing_choice(error) if isinstance(error, MissingConfigException) else text
     if isinstance(error, OSError) and error.strerror:  # the system's, not one of our own messages
-        where = error.filename or "the disk"
+        where = error.filename2 or error.filename or "the disk"  # of a copy, where to
         return f"{where}: expected to read and write there, got {error.strerror}"
     if isinstance(error, OmegaConfBaseException):
         text = f"{error.full_key}: {str(error.msg).splitlines()[0]}" if error.full_key else text

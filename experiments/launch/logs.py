@@ -5,6 +5,7 @@ import logging
 from backdoor.text import plain
 
 LONGEST = 4000  # letters
+logging.raiseExceptions = False  # a log on a full disk is no reason for a page of traceback
 
 
 class Plain(logging.Filter):

@@ -4,12 +4,13 @@ import logging
 import sys
 import tempfile
 import uuid
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig
 
 from backdoor.cache import Cache
@@ -83,13 +84,16 @@ class OpenSweep:
         if interrupted:
             hurry()
         client = connect(self.store)
-        mark_dead(client, self.store, self.alive, REASONS.get(code, DIED))
-        parent, runs = finish_sweep(self.store, self.id, killed=interrupted)
+        with _as_far_as_it_goes():
+            mark_dead(client, self.store, self.alive, REASONS.get(code, DIED))
+            finish_sweep(self.store, self.id, killed=interrupted)
+        parent, runs = client.get_run(self.id), runs_of(client, self.store, self.id)
         if not runs:
             return code
         table = TABLES[self.work.kind](client, parent, runs)
         print(f"\n{table}\n")
-        summarise(client, parent, runs, sweep_note(table, self.work.kind_of_many))
+        with _as_far_as_it_goes():
+            summarise(client, parent, runs, sweep_note(table, self.work.kind_of_many))
         self._print_what_next(parent, runs)
         incomplete = self.runs - len(complete_positions(self.id, runs))
         if self.work is CHECK and not (code or incomplete or worker_died):
@@ -115,6 +119,15 @@ class OpenSweep:
             return
         report = f"{command_line('report')} sweep={self.id}{store_words(self.store)}"
         print(f"tables and figures: {report}")
+
+
+@contextmanager
+def _as_far_as_it_goes() -> Iterator[None]:
+    """Go on where the store takes no more, as on a full disk: what is finished is to be shown."""
+    try:
+        yield
+    except MlflowException as error:
+        print(f"error: {cli.one_sentence(error)}", file=sys.stderr)
 
 
 def announce(plan: Plan, config: DictConfig, work: Work) -> None:
