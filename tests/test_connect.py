@@ -8,9 +8,10 @@ from contextlib import closing
 
 import mlflow
 import pytest
+from filelock import FileLock, Timeout
 
 from backdoor.tracking import connect as module
-from backdoor.tracking.connect import FEW, MANY, RETRIES, connect, hurry
+from backdoor.tracking.connect import FEW, MANY, RETRIES, connect, hurry, read_only
 from backdoor.tracking.store import Store, said_by_mlflow
 
 
@@ -101,3 +102,28 @@ def test_of_a_request_that_failed_the_cause_is_said():
     found = said_by_mlflow(mlflow.MlflowException(long))
     assert found == "http://***@host:5000: ResponseError('too many 500 error responses')"
     assert said_by_mlflow(ValueError("token=abc")) == "token=***"
+
+
+@pytest.mark.parametrize("opened", [connect, read_only])
+def test_tables_are_created_by_one_at_a_time(opened, tmp_path, monkeypatch):
+    """Two that create those of one SQLite database fail."""
+    store, client, held = Store(None, str(tmp_path), "backdoor"), mlflow.MlflowClient, []
+
+    def looked_at(*address):
+        with pytest.raises(Timeout):
+            FileLock(f"{store.database}.lock").acquire(timeout=0)
+        held.append(address)
+        return client(*address)
+
+    monkeypatch.setattr(mlflow, "MlflowClient", looked_at)
+    assert opened(store).search_experiments()
+    assert len(held) == 1
+
+
+def test_who_may_not_write_reads_without_a_lock(tmp_path, monkeypatch):
+    store = Store(None, str(tmp_path), "backdoor")
+    connect(store)
+    store.database.with_name("mlflow.db.lock").unlink()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert read_only(store).get_experiment_by_name("backdoor")
+    assert not store.database.with_name("mlflow.db.lock").exists()

@@ -6,7 +6,7 @@ import re
 import socket
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -88,16 +88,16 @@ def read_only(store: Store) -> mlflow.MlflowClient:
         UserError: It is no address.
     """
     _reach(store)
-    client = mlflow.MlflowClient(store.address)
     try:
-        client.get_experiment_by_name(store.experiment)
+        with _alone(store.database):
+            client = mlflow.MlflowClient(store.address)
+            client.get_experiment_by_name(store.experiment)
     except (mlflow.MlflowException, SQLAlchemyError, ImportError) as error:
         raise _unreachable(store, error) from error
     return client
 
 
 def _open_database(store: Store, database: Path) -> mlflow.MlflowClient:
-    """Two processes that create one SQLite database corrupt it, so that is done under a lock."""
     if not database.exists():
         database.parent.mkdir(parents=True, exist_ok=True)
         ours = {file.name for file in database.parent.iterdir()} <= {".gitignore"}
@@ -106,7 +106,7 @@ def _open_database(store: Store, database: Path) -> mlflow.MlflowClient:
     try:
         with closing(sqlite3.connect(database, timeout=SECONDS_TO_WAIT)) as file:
             file.execute("BEGIN IMMEDIATE")  # MLflow would try for minutes
-        with FileLock(f"{database}.lock"):
+        with _alone(database):
             client = mlflow.MlflowClient()
             if client.get_experiment_by_name(store.experiment) is None:
                 artifacts = database.parent / ARTIFACTS
@@ -118,6 +118,16 @@ def _open_database(store: Store, database: Path) -> mlflow.MlflowClient:
             f"tracking: expected a database that can be read and written at {database}, got {error}"
         ) from error
     return client
+
+
+def _alone(database: Path | None) -> AbstractContextManager[object]:
+    """Hold others off: two processes that create the tables of one SQLite database fail.
+
+    Where nothing can be written, nothing is created.
+    """
+    if database is None or not os.access(database.parent, os.W_OK):
+        return nullcontext()
+    return FileLock(f"{database}.lock")
 
 
 def _reach(store: Store) -> None:

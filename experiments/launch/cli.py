@@ -109,6 +109,10 @@ def one_sentence(error: BaseException, name: str = "run") -> str:
     if isinstance(error, OSError) and error.strerror:  # the system's, not one of our own messages
         where = error.filename2 or error.filename or "the disk"  # of a copy, where to
         return f"{where}: expected to read and write there, got {error.strerror}"
+    if isinstance(error, MemoryError):
+        return (
+            f"memory: expected more than this process may have (ulimit -v, a job's limit); {text}"
+        )
     if isinstance(error, OmegaConfBaseException):
         text = f"{error.full_key}: {str(error.msg).splitlines()[0]}" if error.full_key else text
     return text if isinstance(error, SPEAKING) and text else f"{type(error).__name__}: {text}"
