@@ -215,7 +215,7 @@ def auroc(clean: NDArray[np.generic], poisoned: NDArray[np.generic]) -> Auroc:
     ranks = scipy.stats.rankdata(np.concatenate([clean, poisoned]))
     n, m = len(clean), len(poisoned)
     above = (ranks[:n] - scipy.stats.rankdata(clean)) / m  # poisoned below each clean picture
-    below = 1 - (ranks[n:] - scipy.stats.rankdata(poisoned)) / n  # clean above each poisoned one
+    below = (ranks[n:] - scipy.stats.rankdata(poisoned)) / n  # clean below each poisoned one
     value = float(above.mean())
     variance = sum(part.var(ddof=1) / len(part) for part in (above, below) if len(part) > 1)
     half = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance))

@@ -120,20 +120,33 @@ def seconds_of(junit_file: str) -> dict[str, float]:
 
 
 def tests_of(folder: Path, ran: Ran) -> set[str]:
-    """Return the tests that run what was edited in a folder; of a constant, the file's tests."""
+    """Return the tests that run what was edited in a folder.
+
+    Of what runs when a module is imported, as a constant, all that have to do with the module.
+    """
     command = ["git", "-C", str(folder), "diff", "-U0"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     tests: set[str] = set()
     for diff in shown.split("diff --git ")[1:]:
-        by_line = ran[diff.split()[0].removeprefix("a/")]
+        module = diff.split()[0].removeprefix("a/")
+        by_line = ran[module]
         for first, count in HUNK.findall(diff):
             for edited in range(int(first), int(first) + int(count or 1)):
                 # Within a statement, a line may have no code of its own.
                 line = max((line for line in by_line if line <= edited), default=0)
                 tests |= by_line.get(line, set())
         tests -= {""}  # what runs when a module is imported
-        tests = tests or set().union(*by_line.values()) - {""}
+        tests = tests or set().union(*by_line.values()) - {""} | _importing(module, ran)
     return tests
+
+
+def _importing(module: str, ran: Ran) -> set[str]:
+    """Return the tests of files that import a module, which may look at its constants alone."""
+    name = module.removesuffix(".py").replace("/", ".")
+    every = set().union(*(tests for lines in ran.values() for tests in lines.values())) - {""}
+    files = {test.partition("::")[0] for test in every}
+    near = {file for file in files if name.rpartition(".")[2] in Path(file).read_text()}
+    return {test for test in every if test.partition("::")[0] in near}
 
 
 def report(session: str) -> None:

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import (
     file_with,
     ranked,
@@ -12,6 +13,7 @@ from conftest import (
 
 from backdoor.networks.cut import compute_activations, cut_network
 from backdoor.pictures.readers import open_pictures
+from backdoor.pruning import any_walk
 from backdoor.pruning.any_walk import linear_tail, walk_network
 from backdoor.pruning.device_walk import walk_on_device
 from backdoor.pruning.fast_walk import BATCH, linear_walk
@@ -44,6 +46,24 @@ def test_the_walk_is_that_of_networks_with_zeroed_convolutions(
     for k in range(len(removed) + 1):
         pruned = really_pruned(network, removed[:k].tolist())
         np.testing.assert_array_equal(labels[k], pruned.predict(pictures, verbose=0).argmax(axis=1))
+
+
+def test_the_fastest_way_is_taken(network, pictures, monkeypatch):
+    cut, taken = cut_network(network), []
+    activations, order = np.array(cut.head(pictures)), np.arange(6)
+    for way in ("linear_walk", "walk", "walk_on_device"):
+        monkeypatch.setattr(any_walk, way, lambda *given, way=way: taken.append(way))
+    walk_network(cut, activations, order)
+    monkeypatch.setattr(any_walk, "linear_tail", lambda tail: None)
+    walk_network(cut, activations, order)
+    monkeypatch.undo()
+    monkeypatch.setattr(any_walk, "walk", lambda *given: taken.append("infinite"))
+    for value in (np.inf, -np.inf, np.nan):
+        walk_network(cut, np.where(activations > 1, value, activations), order)
+    monkeypatch.setattr(any_walk, "walk_on_device", lambda *given: taken.append("device"))
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
+    walk_network(cut, activations, order)
+    assert taken == ["linear_walk", "walk", *["infinite"] * 3, "device"]
 
 
 def test_infinite_activations_are_walked_plainly(network, pictures):

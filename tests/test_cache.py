@@ -63,6 +63,36 @@ def test_a_holder_that_was_killed_holds_nothing(tmp_path):
     assert Cache(tmp_path)("walk", ("a",), lambda: 7) == 7
 
 
+def test_the_digest_of_several_files_is_that_of_their_names_and_digests(tmp_path):
+    def digest(text):
+        return hashlib.sha256(text).hexdigest()
+
+    (tmp_path / "inner").mkdir()
+    for name in ("b.h5", "a.h5", "inner/c.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    first, second = tmp_path / "b.h5", tmp_path / "a.h5"
+    assert sha256(first) == digest(b"b.h5")
+    both = f"b.h5 {digest(b'b.h5')}\na.h5 {digest(b'a.h5')}\n"
+    assert sha256(first, second) == digest(both.encode())
+    within = "".join(
+        f"{name} {digest(name.encode())}\n" for name in ("a.h5", "b.h5", "inner/c.png")
+    )
+    assert sha256(tmp_path) == digest(within.encode())
+    kept = Cache(tmp_path / "cache")
+    assert kept.digest(first, second) == sha256(first, second)
+    assert kept.digest(first) == sha256(first)
+    assert kept.digest(second, first) == sha256(second, first)
+
+
+def test_a_result_is_kept_under_what_it_depends_on(tmp_path):
+    """Keys that look alike are not the same."""
+    cache = Cache(tmp_path)
+    keys = [("1",), (1,), ("1", ""), ("", "1"), ("1,2",), ("1", "2"), (1.5,)]
+    for number, key in enumerate(keys):
+        assert cache("walk", key, lambda number=number: number) == number
+    assert [cache("walk", key, lambda: -1) for key in keys] == list(range(len(keys)))
+
+
 def test_the_reading_of_a_large_file_is_shown(tmp_path, monkeypatch, caplog):
     path = tmp_path / "large.h5"
     path.write_bytes(bytes(range(256)) * 10)

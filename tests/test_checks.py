@@ -105,6 +105,19 @@ def test_every_set_is_looked_at(name, tmp_path):
             check_bed(brightness_classes(), changed)
 
 
+@pytest.mark.parametrize(("target", "said"), [(2, "0 to 1, got 2"), (-1, "0 to 1, got -1")])
+def test_a_target_that_is_no_class_is_refused(target, said, tmp_path):
+    labels = np.arange(20) % 2
+    data = np.broadcast_to(np.where(labels, 200, 20)[:, None, None, None], (20, 1, 4, 4))
+    clean, attacked = {"data": data, "label": labels}, {"data": data, "label": [0] * 20}
+    with pytest.raises(UserError, match=f"dataset.target: expected a class .*{said}"):
+        check_bed(brightness_classes(), bed_of(tmp_path, clean, attacked, target=target))
+    with pytest.raises(UserError, match=r"expected dataset.target=1 as label .* got 0"):
+        check_bed(brightness_classes(), bed_of(tmp_path, clean, attacked, target=1))
+    several = bed_of(tmp_path, clean, {"data": data, "label": labels}, target=None)
+    check_bed(brightness_classes(), several)
+
+
 @pytest.mark.parametrize("suspect", [-1, 2])
 def test_a_suspect_that_is_no_class_is_refused(suspect):
     with pytest.raises(UserError, match=f"suspect: expected auto or .* 0 to 1, got {suspect}"):

@@ -1,5 +1,7 @@
 """The experiment as library code, on a network whose answers are written down."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -188,7 +190,8 @@ def test_the_seed_is_that_of_drawn_orders(bed, monkeypatch):
 
     monkeypatch.setitem(SCORES, "drawn", drawn)
     found = [detect(colour_network(), bed, "drawn", [40], seed).order.tolist() for seed in (0, 0)]
-    assert found[0] == found[1]
+    assert found[0] == found[1] == detect(colour_network(), bed, "drawn", [40]).order.tolist()
+    assert found[0] == np.argsort(np.random.default_rng(0).random(3)).tolist()
     seeds = {tuple(detect(colour_network(), bed, "drawn", [40], s).order) for s in range(9)}
     assert len(seeds) > 1
 
@@ -204,6 +207,53 @@ def test_an_oracle_sees_the_poisoned_activations_and_needs_them(bed, clean_bed, 
     assert outcome.order.tolist() == [2, 0, 1]
     with pytest.raises(UserError, match="expected poisoned pictures for the oracle 'oracle_test'"):
         detect(colour_network(), clean_bed, "oracle_test", [40])
+
+
+def test_what_is_only_doubtful_is_said_each_time(tmp_path, caplog):
+    """A network that is right on 30 % where always answering class 0 is right on 30 %."""
+    truth = [0, 0, 0, 1, 1, 2, 2, 1, 2, 1]
+    shown = np.float32([[4, 1, 0]] * 9 + [[0, 3, 0]])  # class 0 but for the last
+    bed = bed_of(tmp_path, {"data": pixels(shown), "label": truth})
+    for _ in range(2):
+        caplog.clear()
+        outcome = detect(
+            colour_network(), bed, "asc", [10], cache=Cache(tmp_path / "c"), stop="before"
+        )
+        assert "near chance: what follows says little" in caplog.text
+    assert outcome.labels["clean_test"][0].tolist() == [0] * 9 + [1]
+
+
+def test_one_cache_keeps_layers_scales_and_data_sets_apart(tmp_path, monkeypatch):
+    """Of two layers, two scales and two sets of pictures nothing is taken for the other's."""
+    monkeypatch.setattr("backdoor.pruning.kept.check_bed", lambda network, bed: [])
+    keras.utils.set_random_seed(0)
+    given = keras.Input((4, 4, 3))
+    first = layers.MaxPooling2D(2, name="first")(layers.Conv2D(4, 1)(given))
+    second = layers.MaxPooling2D(2, name="second")(layers.Conv2D(4, 1)(first))
+    scores = layers.Dense(3, bias_initializer=keras.initializers.RandomNormal(stddev=0.3))
+    model = keras.Model(given, scores(layers.Flatten()(second)))
+    rng = np.random.default_rng(0)
+    cache, seen = Cache(tmp_path / "cache"), set()
+    for name in ("a", "b"):
+        data = rng.uniform(0, 255, (30, 3, 4, 4))
+        path = file_with(tmp_path / f"{name}.h5", data=data, label=np.arange(30) % 3)
+        for divide_by, layer in itertools.product((1, 255), ("first", "second")):
+            pictures = open_pictures(path, wanted=Wanted(divided_by(divide_by)))
+            kept, anew = (
+                detect(
+                    cut_network(model, layer),
+                    TestBed(pictures, pictures),
+                    "asc",
+                    [99],
+                    cache=one,
+                    stop="before",
+                )
+                for one in (cache, None)
+            )
+            np.testing.assert_array_equal(kept.labels["clean_test"], anew.labels["clean_test"])
+            assert kept.order.tolist() == anew.order.tolist()
+            seen.add(kept.labels["clean_test"].tobytes())
+    assert len(seen) == 8
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from conftest import NETWORKS, with_random_weights
 
 from backdoor.networks.cut import cut_network
 from backdoor.networks.logits import logits_of
+from backdoor.pruning import effects
 from backdoor.pruning.effects import PlainTail, cross_entropy, effect_of_each, greedy_removal
 from backdoor.pruning.linear_layers import translated
 
@@ -48,6 +49,26 @@ def test_a_greedy_order_removes_what_costs_least_each_time(activations):
             costs[int(other)] = measure(cut.score_activations(without), rows).mean()
         assert costs[int(channel)] == pytest.approx(min(costs.values()), rel=1e-5, abs=1e-9)
         remaining[..., channel] = 0
+
+
+@pytest.mark.parametrize(
+    ("channels", "rounds"), [(10, 10), (64, 64), (100, 34), (200, 20), (1000, 8)]
+)
+def test_of_many_channels_several_go_at_once(channels, rounds, monkeypatch):
+    """About 4,096 trials, of no fewer than 8 rounds and no more than 64."""
+    told = []
+    monkeypatch.setattr(effects, "progress", lambda items, what, total: told.append(total) or items)
+    drawn = np.random.default_rng(0).permutation(channels).astype(np.float32)
+    active = np.tile(drawn, (2, 1, 1, 1))
+    before = active.copy()
+    tail = PlainTail(lambda activations: activations.sum(axis=(1, 2)))
+    rank = greedy_removal(tail, active, lambda logits, rows: -logits.sum(axis=1), "test")
+    assert told == [rounds]
+    assert sorted(rank) == list(range(channels))
+    np.testing.assert_array_equal(active, before)
+    # What is gone costs the others nothing, so the order is that of the sums.
+    expected = np.argsort(active.sum(axis=(0, 1, 2)), kind="stable")
+    assert np.argsort(rank).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -126,12 +126,13 @@ def test_auroc_by_hand():
 
 
 def test_an_auroc_below_one_half_is_that_of_the_kinds_exchanged_when_taken_two_sided():
-    clean, poisoned = np.array([1, 4, 2, 2, 6]), np.array([3, 5, 7, 2])
+    clean, poisoned = np.array([1, 4, 2, 2, 6] * 4), np.array([3, 5, 7, 2] * 4)
     area, exchanged = auroc(clean, poisoned), auroc(poisoned, clean)
     # Of 20 pairs the poisoned picture is the earlier in 5, and equal in 2.
     assert area.value == pytest.approx(6 / 20)
     assert astuple(area.two_sided) == pytest.approx(astuple(exchanged))
     assert exchanged.two_sided == exchanged
+    assert 0 < area.low < area.high < 0.5
 
 
 def test_an_auroc_of_one_picture_has_an_interval_within_zero_and_one():
@@ -183,7 +184,9 @@ def test_attack_success_is_told_by_target_and_trigger_where_there_are_several():
     assert found == {f"{rate}/target 1": 0.5, f"{rate}/target 2": 1.0}
     found = evaluate_parts({"badnet": answered}, wanted, {"target": one, "trigger": None})
     assert found == {}
-    many = np.arange(40)
+    few = np.arange(20)
+    assert len(evaluate_parts({"badnet": few}, few, {"target": few})) == 20
+    many = np.arange(21)
     assert evaluate_parts({"badnet": many}, many, {"target": many}) == {}
 
 

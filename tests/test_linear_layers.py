@@ -132,6 +132,14 @@ KNOWN = {
         layers.Dropout(0.5),
         layers.Dense(5, use_bias=False),
     ],
+    "normalised first": lambda: [
+        layers.Dropout(0.5),
+        layers.Dense(9),
+        layers.BatchNormalization(),
+        layers.GaussianNoise(0.5),
+        layers.Dense(7, activation="relu"),
+        layers.Dense(5),
+    ],
     "at the end": lambda: [layers.Dense(9, activation="relu"), layers.Dense(5, "sigmoid")],
     "softmax": lambda: [layers.Dense(9, activation="relu"), layers.Dense(5), layers.Softmax()],
 }
@@ -182,6 +190,8 @@ def test_what_is_like_a_relu_is_not_taken_for_one(name, monkeypatch):
     drawn(tail)
     monkeypatch.setattr(linear_layers, "_agrees", lambda linear, tail: True)
     assert linear_layers.translated(tail) is None
+    at_the_end = tail_of(layers.Dense(9, activation="relu"), layers.Dense(5, activation="gelu"))
+    assert linear_layers.translated(at_the_end) is None
     plain_relu = tail_of(layers.Dense(9), layers.ReLU(), layers.Dense(5))
     assert linear_layers.translated(plain_relu) is not None
 

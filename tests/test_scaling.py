@@ -7,8 +7,16 @@ from conftest import file_with
 from keras import layers
 
 from backdoor.errors import UserError
+from backdoor.networks import scaling
 from backdoor.networks.cut import cut_network
-from backdoor.networks.scaling import check_scale, find_scale, near_chance, sample_of
+from backdoor.networks.scaling import (
+    _apart,
+    _other_order,
+    check_scale,
+    find_scale,
+    near_chance,
+    sample_of,
+)
 from backdoor.pictures.picture_set import read_pictures
 from backdoor.pictures.readers import open_pictures
 from backdoor.pictures.scale import (
@@ -95,7 +103,48 @@ def test_the_range_of_stored_pictures(least, most, expected):
     assert range_of(np.float32([least, most])) == expected
 
 
+def test_of_two_scales_the_better_is_so_by_mcnemars_test():
+    """Of n pictures on which they differ all are the better one's: 1 of 2^n ways, under 5 %."""
+    right = np.arange(20) < 15
+    other = right & (np.arange(20) >= 5)  # five lost
+    assert _apart(right, other)
+    assert not _apart(right, right & (np.arange(20) >= 4))  # four: 1/16
+    assert not _apart(right, right)
+    other[15:17] = True  # five lost, two gained: 29/128
+    assert not _apart(right, other)
+    assert not _apart(np.zeros(9, bool), np.zeros(9, bool))
+
+
+def test_an_accuracy_that_is_good_enough_is_not_doubted(tmp_path, monkeypatch):
+    labels = LABELS.copy()
+    labels[:40] = (labels[:40] + 1) % 8
+    for wrong, tried in ((40, 0), (41, 1)):
+        labels[40] = (LABELS[40] + wrong - 40) % 8
+        path = file_with(
+            tmp_path / f"{wrong}.h5", data=PICTURES.transpose(0, 3, 1, 2), label=labels
+        )
+        tries = []
+        monkeypatch.setattr(
+            scaling,
+            "_answers",
+            lambda *given, tries=tries: tries.append(given) or {"stored": LABELS},
+        )
+        check_scale(network_for("full"), open_pictures(path))
+        assert len(tries) == tried
+
+
+@pytest.mark.parametrize(("pictures", "told"), [(80, True), (79, False)])
+def test_another_order_of_classes_takes_ten_pictures_a_class(pictures, told):
+    truth = np.arange(pictures) % 8
+    said = _other_order({"full": (truth + 3) % 8}, truth)
+    assert ("right on 100.0% (full)" in said) == told
+    mostly = np.where(np.arange(pictures) < 0.8 * pictures, (truth + 3) % 8, 0)
+    assert ("in another order" in _other_order({"full": mostly}, truth)) == told
+
+
 def test_pictures_of_no_usual_range_are_shown_from_black_to_white():
+    assert as_bytes(np.float32([400, 400.5])).tolist() == [0, 255]
+    assert as_bytes(np.float32([0, 255])).tolist() == [0, 255]
     assert as_bytes(np.float32([-2, 0.5, 3])).tolist() == [0, 127, 255]
     assert as_bytes(np.float32([400, 400])).tolist() == [0, 0]
 
@@ -177,7 +226,9 @@ def test_another_scale_that_is_much_better_is_named(tmp_path):
 def test_grey_pictures_have_no_scales_of_three_colours():
     grey = PICTURES[..., :1].astype(np.float32)
     assert set(scales_of(grey)) == {"stored", "unit", "tf"}
-    with pytest.raises(UserError, match="expected one of stored, unit, tf for pictures from"):
+    with pytest.raises(
+        UserError, match=r"expected one of stored, unit, tf for .* with 1 channels, got 'caffe'"
+    ):
         scale_named("caffe", grey)
 
 

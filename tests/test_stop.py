@@ -45,6 +45,8 @@ def test_accuracy_that_first_rises_is_measured_against_k_0():
 def test_a_threshold_that_is_never_reached_names_the_largest_drop():
     with pytest.raises(UserError, match=r"got 50 points; the largest drop is 12\.50 points"):
         channels_to_remove(np.array([8, 8, 7]), 8, 50)
+    with pytest.raises(UserError, match=r"the largest drop is 0\.00 points"):
+        channels_to_remove(np.array([6, 7, 8]), 8, 50)
 
 
 @pytest.mark.parametrize("threshold", [0, -2, 200, "abc", "nan", "inf", "1/0", None])

@@ -79,6 +79,13 @@ def test_a_class_that_stands_out_on_all_statistics_is_named():
     assert told.sentence.startswith("BACKDOORED towards class 3 (cat): it stands out by pert")
 
 
+def test_classes_beyond_those_that_have_names_are_told_by_number(guessing, monkeypatch):
+    monkeypatch.setattr(verdict, "reason_to_doubt", lambda network, clean: None)
+    monkeypatch.setattr(verdict, "look", lambda *given: findings({1: 2.5, 2: 2.9}))
+    told = judge(guessing, SimpleNamespace(names=["cat", "dog"]), 0)
+    assert told.sentence.startswith("BACKDOORED towards class 2, and towards 1 (dog): ")
+
+
 def test_several_classes_are_named_the_likeliest_first():
     told = decide(findings({3: 2.5, 7: 2.9}))
     assert told.suspects == [7, 3]
@@ -175,6 +182,8 @@ def test_nothing_is_said_by_pictures_that_cannot_tell(guessing, labels, said, tm
     ("classes", "pictures", "said"),
     [
         (3, 60, "the network has 3 classes"),
+        (4, 19, "19 pictures of 4 classes are too few"),
+        (4, 20, "the network is right on "),
         (MANY_CLASSES + 1, FEWEST - 1, "49 pictures of 65 classes are too few"),
         (MANY_CLASSES + 1, FEWEST, "the network is right on "),
     ],
@@ -250,14 +259,23 @@ def test_values_beyond_are_those_of_least_squares():
 
 @pytest.mark.parametrize(
     ("score", "always", "asked"),
-    [(0.5, False, 0), (0.5, True, 1), (3, False, 1), (9, False, 0), (9, True, 1)],
+    [
+        (0.5, False, 0),
+        (0.5, True, 1),
+        (1.5, False, 1),
+        (3, False, 1),
+        (6, False, 0),
+        (9, False, 0),
+        (9, True, 1),
+    ],
 )
 def test_controls_are_asked_where_the_network_leaves_it_open(
     score, always, asked, guessing, monkeypatch
 ):
     asks = []
     monkeypatch.setattr(verdict, "reason_to_doubt", lambda network, clean: None)
-    first = findings({3: 1 + score / len(STATISTICS)})
+    first = findings({3: 1})
+    vars(first)["scores"] = np.eye(10)[3] * score
     monkeypatch.setattr(verdict, "look", lambda network, clean, seed: first)
 
     def usual():
@@ -268,6 +286,11 @@ def test_controls_are_asked_where_the_network_leaves_it_open(
     told = judge(guessing, clean, 0, usual, always)
     assert len(asks) == asked
     assert told.findings.calibrated == bool(asked)
+    assert judge(guessing, clean, 0).findings is first
+    if not always:
+        assert judge(guessing, clean, 0, lambda: None).findings is first
+        judge(guessing, clean, 0, usual)
+        assert len(asks) == 2 * asked
     assert judge(guessing, clean, 0, lambda: None, always).findings is first
 
 

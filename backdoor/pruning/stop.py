@@ -36,7 +36,7 @@ def channels_to_remove(correct: NDArray[np.int64], total: int, threshold: float 
     lost = correct[0] - correct
     enough = np.flatnonzero(lost[1:] >= fewest_lost)
     if not len(enough):
-        worst = 100 * int(lost[1:].max()) / total
+        worst = 100 * int(lost.max()) / total
         raise UserError(
             f"threshold: expected a loss of accuracy that pruning reaches, got {threshold} points; "
             f"the largest drop is {worst:.2f} points"
