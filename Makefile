@@ -6,7 +6,7 @@ ARGS ?=
 UV_INSTALL := pip install -q --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[dev]'
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help setup test test-engines lint sweep report ui benchmark lock sbom audit clean-cache clean
+.PHONY: help setup test test-engines mutants lint sweep report ui benchmark lock sbom audit clean-cache clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -33,6 +33,10 @@ test-engines: setup  ## sweeps on Slurm and Ray and into MLflow servers, those t
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,slurm,ray]' "psycopg[binary]"
 	@if command -v slurmctld >/dev/null && ! sinfo >/dev/null 2>&1; then bash ../shared/slurm/up.sh; fi
 	PATH=$(abspath ../shared/slurm):$$PATH $(BIN)/python -m pytest -m engines -s -rs
+
+mutants: setup  ## would the tests notice one wrong edit? hours; docs/mutants.md has the last answer
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt cosmic-ray pytest-cov
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/python tests/mutants.py run .mutants
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -4,6 +4,7 @@ Cosmic Ray makes the edits, as tests/mutants.toml says. Of each, the tests that 
 decide, the quickest first, in a child of a process that has TensorFlow and MLflow loaded: seconds
 where a suite takes minutes. Tests that start commands of their own are not asked.
 
+    python tests/mutants.py run FOLDER              all of it; goes on where it was left
     python tests/mutants.py serve COVERAGE JUNIT    answer, until killed
     python tests/mutants.py ask                     Cosmic Ray's test command, in a worker's clone
     python tests/mutants.py report SESSION          rates and survivors, as Markdown
@@ -17,20 +18,61 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from xml.etree import ElementTree
 
+CONFIG = "tests/mutants.toml"
+OWN_COMMANDS = [
+    "benchmark",
+    "check",
+    "default",
+    "ending",
+    "interrupted",
+    "load",
+    "notebook",
+    "scale",
+    "sweep",
+]
+SECONDS_TO_START = 30  # for server and workers
 SOCKET = "/tmp/mutants.socket"
 PLUGINS = ("-p", "no:cacheprovider", "-p", "no:unraisableexception")
 LOADED = "keras matplotlib.figure mlflow.pyfunc pandas pydantic scipy.stats"
-MOST_SECONDS = int(os.environ.get("MUTANTS_SECONDS", "12"))  # of tests for one edit
+MOST_SECONDS = int(os.environ.get("MUTANTS_SECONDS", "60"))  # of tests for one edit
+NOTHING_TO_SEE = re.compile(r"^@(dataclass|version|functools|cached_property)|TYPE_CHECKING")
 HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? ", re.MULTILINE)
 
 Ran = Mapping[str, Mapping[int, set[str]]]
 """The tests that run each line of each file."""
+
+
+def run(folder: str) -> None:
+    """Find out which test runs which line, make all edits, print the report."""
+    place = Path(folder).resolve()
+    place.mkdir(exist_ok=True)
+    covered, times, session = place / "coverage", place / "junit.xml", place / "session.sqlite"
+    if not covered.exists():
+        options = ["--cov=backdoor", "--cov-context=test", "--cov-report=", f"--junitxml={times}"]
+        options += [f"--ignore=tests/test_{name}.py" for name in OWN_COMMANDS]
+        environment = os.environ | {"COVERAGE_FILE": str(covered)}
+        command = [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile", *options]
+        subprocess.run(command, env=environment, check=True)
+    if not session.exists():
+        subprocess.run(["cosmic-ray", "init", CONFIG, session], check=True)
+        subprocess.run(["cr-filter-operators", session, CONFIG], check=True)
+    Path(SOCKET).unlink(missing_ok=True)
+    server = subprocess.Popen([sys.executable, __file__, "serve", covered, times])
+    workers = subprocess.Popen(["cr-http-workers", CONFIG, "."], start_new_session=True)
+    try:
+        time.sleep(SECONDS_TO_START)
+        subprocess.run(["cosmic-ray", "exec", CONFIG, session], check=True)
+    finally:
+        server.kill()
+        os.killpg(workers.pid, signal.SIGTERM)
+    report(str(session))
 
 
 def ask() -> int:
@@ -153,25 +195,30 @@ def report(session: str) -> None:
     command = ["cosmic-ray", "dump", session]
     dumped = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     edits: Counter[str] = Counter()
+    left_out = 0
     survivors: dict[str, list[str]] = defaultdict(list)
     for item, result in map(json.loads, dumped.splitlines()):
         if result is None or result["worker_outcome"] == "skipped":
             continue
         edit = item["mutations"][0]
         module, line = edit["module_path"], edit["start_pos"][0]
+        diff = result["diff"].splitlines()[3:]  # without the names of the files
+        changed = [text[1:].strip() for text in diff if text[:1] in ("+", "-")]
+        if NOTHING_TO_SEE.search(changed[0]):
+            left_out += 1
+            continue
         edits[module] += 1
         if result["test_outcome"] == "survived":
-            diff = result["diff"].splitlines()[2:]  # without the names of the files
-            changed = [text[1:].strip() for text in diff if text[:1] in ("+", "-")]
             survivors[module].append(f"- {line}: `{'` → `'.join(changed)}`")
     print("| module | edits | noticed |\n|---|---|---|")
     for module in sorted(edits):
         print(f"| {module} | {edits[module]} | {edits[module] - len(survivors[module])} |")
     every, missed = edits.total(), sum(map(len, survivors.values()))
+    print(f"| left out | {left_out} | |")
     print(f"| all | {every} | {every - missed}, {1 - missed / every:.1%} |")
     for module, lines in sorted(survivors.items()):
         print("\n".join([f"\n## {module}\n", *lines]) if lines else "", end="\n")
 
 
 if __name__ == "__main__":
-    sys.exit({"ask": ask, "serve": serve, "report": report}[sys.argv[1]](*sys.argv[2:]))
+    sys.exit({"run": run, "ask": ask, "serve": serve, "report": report}[sys.argv[1]](*sys.argv[2:]))
