@@ -1,12 +1,13 @@
 # make help lists the targets.
 PYTHON ?= python3
+PYTHONS ?= python3.11 python3.12 python3.13
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 UV_INSTALL := pip install -q --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[dev]'
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help setup test test-engines mutants lint sweep report ui benchmark lock sbom audit clean-cache clean
+.PHONY: help setup test matrix test-engines mutants lint sweep report ui benchmark lock sbom audit clean-cache clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -28,6 +29,9 @@ $(VENV)/.done: pyproject.toml constraints.txt
 
 test: setup lint  ## set-up, lint, types, tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+matrix:  ## make test with each of PYTHONS, each in an environment of its own
+	for python in $(PYTHONS); do $(MAKE) test PYTHON=$$python VENV=$(VENV)-$$(basename $$python) || exit 1; done
 
 test-engines: setup  ## sweeps on Slurm and Ray and into MLflow servers, those that are here
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,slurm,ray]' "psycopg[binary]"
@@ -74,4 +78,4 @@ clean-cache:  ## remove kept activations and walks
 	rm -rf .cache
 
 clean: clean-cache  ## remove all that was made here, tracked runs excepted
-	rm -rf $(VENV) data outputs multirun report check screen screen.log build *.egg-info
+	rm -rf $(VENV) $(VENV)-* .mutants data outputs multirun report check screen screen.log build *.egg-info
