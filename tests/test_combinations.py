@@ -7,12 +7,13 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
 
 import backdoor.tracking.connect
-from backdoor.reporting.combinations import SAME_TAGS, combinations, varied
+from backdoor.reporting.combinations import SAME_TAGS, _identity, combinations, varied
 from backdoor.reporting.report import rows_of
 from backdoor.reporting.terminal import run_line, runs_table
 from backdoor.tracking.connect import connect
@@ -21,6 +22,12 @@ from backdoor.tracking.runs import tracked_run
 from backdoor.tracking.store import Store
 from backdoor.tracking.sweeps import join_sweep, newest_sweep, runs_of, start_sweep
 
+RATES = {
+    "goodnet_accuracy": 0.12345,
+    "goodnet_attack_success_rate": 0.23456,
+    "detection_rate": 0.34567,
+    "false_alarm_rate": 0.45678,
+}
 METRICS = ("goodnet_accuracy", "goodnet_attack_success_rate", "detection_rate", "false_alarm_rate")
 
 
@@ -50,7 +57,8 @@ class Sweep:
                 if fails:
                     raise ValueError("no such thing")
                 for name in METRICS if rate is not None else (METRICS[0], METRICS[3]):
-                    self.client.log_metric(run_id, name, 0.5 if rate is None else rate)
+                    given = RATES[name] if rate == "distinct" else 0.5 if rate is None else rate
+                    self.client.log_metric(run_id, name, given)
                 for name in ("channels_removed", "channels_total", "seconds/total"):
                     self.client.log_metric(run_id, name, 6)
                 for name in SAME_TAGS:
@@ -116,29 +124,26 @@ def test_a_threshold_that_is_no_number_is_missing_nowhere(store):
     assert found.missing == []
 
 
-RATES = ["ASR %", "detected %"]
-
-
 def test_the_terminal_shows_rates_of_attacks_where_there_are_any(store):
     sweep = Sweep(store, order=["asc"], threshold=["2", "4"])
-    done = sweep.run("asc", 2, rate=0.12345)
+    done = sweep.run("asc", 2, rate="distinct")
     columns, line, _ = sweep.table
     assert columns[2:6] == ["accuracy %", "ASR %", "detected %", "false alarms %"]
-    assert line == ["asc-2", "FINISHED", *["12.35"] * 4, "6/6", done]
+    assert line == ["asc-2", "FINISHED", "12.35", "23.46", "34.57", "45.68", "6/6", done]
 
 
 def test_the_terminal_has_no_columns_for_attacks_without_poisoned_pictures(store):
     sweep = Sweep(store, order=["asc"], threshold=["2", "4"])
     done = sweep.run("asc", 2, rate=None)
     columns, line, _ = sweep.table
-    assert not set(RATES) & set(columns)
+    assert not {"ASR %", "detected %"} & set(columns)
     assert line == ["asc-2", "FINISHED", "50.00", "50.00", "6/6", done]
 
 
 def test_the_terminal_has_them_where_nothing_is_known(store):
     sweep = Sweep(store, order=["asc"], threshold=["2"])
     sweep.run("asc", 2, fails=True)
-    assert set(RATES) <= set(sweep.table[0])
+    assert {"ASR %", "detected %"} <= set(sweep.table[0])
     assert sweep.table[1][:2] == ["asc-2", "FAILED"]
 
 
@@ -167,6 +172,34 @@ def test_runs_of_another_network_or_seed_never_share_a_table(store):
     sweep.run("asc", 4, seed=1)
     assert [set(each.records) for each in sweep.combinations] == [{("asc", t)} for t in (2, 4, 4)]
     assert not any(each.superseded for each in sweep.combinations)
+
+
+IDENTITY = [
+    "network.sha256",
+    "network.layer",
+    "data.scale",
+    *(f"data.{name}.sha256" for name in ("clean_valid", "clean_test")),
+    *(f"data.{name}.sha256" for name in ("poisoned_valid", "poisoned_test")),
+]
+
+
+def test_one_thing_that_differs_is_enough_for_a_table_of_its_own(store):
+    """Network, layer, scale, each set, target, divisor, seed."""
+    sweep = Sweep(store, order=["asc"], threshold=["2"])
+    run = sweep.client.get_run(sweep.run("asc", 2))
+
+    def identity(tag=None, **params):
+        record = Record(sweep.client, run)
+        tags = dict.fromkeys(IDENTITY, "same") | ({tag: "other"} if tag else {})
+        vars(record)["params"] = record.params | params
+        other = SimpleNamespace(data=SimpleNamespace(tags=tags, params=run.data.params))
+        object.__setattr__(record, "run", other)
+        return _identity(record)
+
+    others = [identity(tag) for tag in IDENTITY]
+    others += [identity(**{key: "7"}) for key in ("seed", "dataset.target", "dataset.divide_by")]
+    assert len({identity(), *others}) == 1 + len(others)
+    assert identity(order="max", threshold="4") == identity()
 
 
 def test_other_axes_title_their_tables_and_what_is_all_missing_has_one(store):

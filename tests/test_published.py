@@ -117,6 +117,8 @@ def test_a_wrong_row_for_desc_4_is_not_excused_by_the_contradiction():
 def test_other_pictures_get_no_agreement():
     row = dataclasses.replace(reproduced("asc", 2), poisoned=58)
     assert agreement(row) == "other pictures: 58, not 12830"
+    row = dataclasses.replace(reproduced("asc", 2), clean=57)
+    assert agreement(row) == "other pictures: 57, not 12830"
 
 
 def test_without_poisoned_pictures_accuracy_and_channels_are_compared():
