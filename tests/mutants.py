@@ -105,9 +105,9 @@ def answer(client: Connection, folder: Path, ran: Ran, seconds: Mapping[str, flo
 
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    tests = quickest(tests_of(folder, ran), seconds)
+    tests, together = quickest(tests_of(folder, ran), seconds)
     signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGKILL))
-    signal.alarm(60 + int(5 * sum(seconds.get(test, 1) for test in tests)))
+    signal.alarm(60 + int(5 * together))
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True
@@ -122,8 +122,8 @@ def answer(client: Connection, folder: Path, ran: Ran, seconds: Mapping[str, flo
     os._exit(0)
 
 
-def quickest(tests: set[str], seconds: Mapping[str, float]) -> list[str]:
-    """Return the quickest tests first, as far as the time for one edit goes.
+def quickest(tests: set[str], seconds: Mapping[str, float]) -> tuple[list[str], float]:
+    """Return the quickest tests first, as far as the time for one edit goes, and their seconds.
 
     What the tests of a file share is made by its first one, so no test counts as quicker than the
     slowest of those before it.
@@ -133,15 +133,16 @@ def quickest(tests: set[str], seconds: Mapping[str, float]) -> list[str]:
     for test, own in seconds.items():
         file = test.partition("::")[0]
         with_shared[test] = slowest[file] = max(own, slowest.get(file, 0))
-    ordered = sorted(tests, key=lambda test: with_shared.get(test, 0))
-    files: dict[str, float] = {}  # what is shared is made once
-    chosen = []
-    for test in ordered:
-        file = test.partition("::")[0]
-        files[file] = max(files.get(file, 0), with_shared.get(test, 0))
-        if sum(files.values()) + sum(seconds.get(each, 0) for each in chosen) < MOST_SECONDS:
+    shared: dict[str, float] = {}
+    chosen, together = [], 0.0
+    for test in sorted(tests, key=lambda test: with_shared.get(test, 0)):
+        file, cost = test.partition("::")[0], with_shared.get(test, 0)
+        more = max(seconds.get(test, 0), cost - shared.get(file, 0))
+        if together + more < MOST_SECONDS:
+            shared[file] = max(shared.get(file, 0), cost)
+            together += more
             chosen.append(test)
-    return chosen
+    return chosen, together
 
 
 def ran_by(coverage_file: str) -> Ran:

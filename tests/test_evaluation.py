@@ -142,6 +142,10 @@ def test_an_auroc_of_one_picture_has_an_interval_within_zero_and_one():
     assert area.low == max(0, share - 1.959964 * spread) == 0
     assert area.high == pytest.approx(share + 1.959964 * spread)
     assert auroc(np.array([1]), np.array([2])).high == 0
+    assert auroc(np.array([2, 2, 9]), np.array([1, 1, 8])).high == 1
+    two, many = np.array([1, 9]), np.array([2, 3, 4])  # variances 1/2 of two, 0 of three
+    assert auroc(two, many).low == max(0, 0.5 - 1.959964 * np.sqrt(0.5 / 2))
+    assert auroc(many, two).high == min(1, 0.5 + 1.959964 * np.sqrt(0.5 / 2))
 
 
 def test_the_interval_of_an_auroc_is_that_of_resampled_pictures():

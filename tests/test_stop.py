@@ -49,7 +49,12 @@ def test_a_threshold_that_is_never_reached_names_the_largest_drop():
         channels_to_remove(np.array([6, 7, 8]), 8, 50)
 
 
-@pytest.mark.parametrize("threshold", [0, -2, 200, "abc", "nan", "inf", "1/0", None])
+def test_all_accuracy_may_be_given_up():
+    assert check_threshold(100) == 100
+    assert channels_to_remove(np.array([8, 4, 0]), 8, 100) == 2
+
+
+@pytest.mark.parametrize("threshold", [0, -2, 100.01, 200, "abc", "nan", "inf", "1/0", None])
 def test_a_threshold_that_cannot_be_is_refused(threshold):
     with pytest.raises(UserError, match="expected percentage points above 0 and at most 100"):
         check_threshold(threshold)
