@@ -118,6 +118,16 @@ def test_a_target_that_is_no_class_is_refused(target, said, tmp_path):
     check_bed(brightness_classes(), several)
 
 
+def test_clean_and_poisoned_files_in_each_others_place_are_noticed(tmp_path):
+    labels = np.arange(20) % 2
+    data = np.broadcast_to(np.where(labels, 200, 20)[:, None, None, None], (20, 1, 4, 4))
+    several, one = {"data": data, "label": labels}, {"data": data, "label": [0] * 20}
+    with pytest.raises(UserError, match="are clean and poisoned files swapped"):
+        check_bed(brightness_classes(), bed_of(tmp_path, one, several, target=0))
+    with pytest.raises(UserError, match=r"expected dataset\.target=0 as label"):
+        check_bed(brightness_classes(), bed_of(tmp_path, several, several, target=0))
+
+
 @pytest.mark.parametrize("suspect", [-1, 2])
 def test_a_suspect_that_is_no_class_is_refused(suspect):
     with pytest.raises(UserError, match=f"suspect: expected auto or .* 0 to 1, got {suspect}"):

@@ -15,8 +15,9 @@ import pytest
 import backdoor.tracking.connect
 from backdoor.reporting.combinations import SAME_TAGS, _identity, combinations, varied
 from backdoor.reporting.report import rows_of
-from backdoor.reporting.terminal import run_line, runs_table
+from backdoor.reporting.terminal import check_line, checks_table, run_line, runs_table
 from backdoor.tracking.connect import connect
+from backdoor.tracking.kinds import CHECK, CHECKS
 from backdoor.tracking.record import Record
 from backdoor.tracking.runs import tracked_run
 from backdoor.tracking.store import Store
@@ -237,6 +238,62 @@ def test_the_newest_sweep_is_one_with_complete_runs_and_comes_before_single_runs
     with tracked_run("alone", {}, tmp_path / "running"):
         pass
     assert newest_sweep(client, store) == first.id
+
+
+class Checks:
+    """Checks of networks, run one by one."""
+
+    def __init__(self, store):
+        self.store, self.client = store, connect(store)
+        self.id = start_sweep(store, "checks", {"badnet.path": ["a", "b"]}, 2, kind=CHECKS)
+
+    def check(self, name, position, answer="", attack=None, fails=False, **tags):
+        where = (Path(self.store.folder) / "running", self.id, position)
+        params = {"badnet.path": name}
+        try:
+            with tracked_run(f"check {name}", params, *where, kind=CHECK) as run_id:
+                if fails:
+                    raise ValueError("no such thing")
+                self.client.log_metric(run_id, "seconds/total", 12.34)
+                self.client.log_metric(run_id, "score", 5.67)
+                if attack is not None:
+                    self.client.log_metric(run_id, "badnet_attack_success_rate", attack)
+                for tag, value in ({"verdict.answer": answer} | tags).items():
+                    self.client.set_tag(run_id, tag, value)
+        except ValueError:
+            pass
+        return self.client.search_runs(["1"], order_by=["attributes.start_time DESC"])[0]
+
+    @property
+    def table(self):
+        runs = runs_of(self.client, self.store, self.id)
+        shown = checks_table(self.client, self.client.get_run(self.id), runs).splitlines()
+        return [re.split(r"\s{2,}", line.strip()) for line in shown if "--" not in line]
+
+
+def test_checks_are_shown_with_answer_class_and_score(store):
+    checks = Checks(store)
+    accused = checks.check("b.keras", 2, "BACKDOORED", **{"suspect.class": "7"})
+    clean = checks.check("a.keras", 1, "NO BACKDOOR FOUND")
+    assert check_line(checks.client, accused) == "check b.keras  BACKDOORED, class 7  12.3 s"
+    assert check_line(checks.client, clean) == "check a.keras  NO BACKDOOR FOUND  12.3 s"
+    assert checks.table == [
+        ["network", "answer", "class", "score", "id or reason"],
+        ["a.keras", "NO BACKDOOR FOUND", "5.7", clean.info.run_id],
+        ["b.keras", "BACKDOORED", "7", "5.7", accused.info.run_id],
+    ]
+
+
+def test_of_checks_an_attack_that_is_known_is_shown_and_a_failure_with_its_reason(store):
+    checks = Checks(store)
+    accused = checks.check("a.keras", 1, "BACKDOORED", 0.987, **{"suspect.class": "7"})
+    failed = checks.check("b.keras", 2, fails=True)
+    assert check_line(checks.client, failed) == "check b.keras failed: no such thing"
+    assert checks.table == [
+        ["network", "ASR %", "answer", "class", "score", "id or reason"],
+        ["a.keras", "98.7", "BACKDOORED", "7", "5.7", accused.info.run_id],
+        ["b.keras", "FAILED", "no such thing"],
+    ]
 
 
 def test_a_locked_database_is_waited_for_as_long_as_we_say(store, monkeypatch):

@@ -61,6 +61,27 @@ def test_the_best_defence_and_the_best_oracle_are_marked():
     assert table.missing == ["max-2"]
 
 
+def test_lines_stand_by_threshold_and_then_by_order():
+    records = {
+        (order, threshold): record_of(order, threshold, 2, 5 if order == "asc" else 10)
+        for threshold in (10.0, 2.0)
+        for order in ("oracle_tac", "desc", "asc")
+    }
+    table = comparison_table(records, [], poisoned=True)
+    assert [(line["threshold"], line["order"]) for line in table.lines] == [
+        (threshold, order)
+        for threshold in ("2 %", "10 %")
+        for order in ("asc", "desc", "oracle_tac")
+    ]
+    assert [line["best"] for line in table.lines] == ["best", "", "best oracle"] * 2
+    assert {line["seconds"] for line in table.lines} == {"1.2"}
+    assert {line["AUROC"] for line in table.lines} == {""}
+    alone = record_of("asc", 2, 2, 10)
+    del alone.run.data.metrics["seconds/order"]
+    (line,) = comparison_table({("asc", 2.0): alone}, [], poisoned=True).lines
+    assert line["seconds"] == ""
+
+
 def test_each_order_is_tested_against_the_usual_one_on_the_same_pictures():
     lines = lines_of(compared(asc=(2, 40), l1=(2, 30), desc=(20, 40)))
     assert lines["asc"]["p"] == lines["asc"]["p of ASR"] == ""
@@ -74,6 +95,10 @@ def test_oracles_stand_below_a_line():
     markdown = FORMATS["md"](table).splitlines()
     assert len(markdown) == 2 + 3 + 1
     assert set(markdown[4]) == {"|", "-"}
+    assert [len(line) for line in markdown] == [len(markdown[0])] * len(markdown)
+    assert [place for place, letter in enumerate(markdown[4]) if letter == "|"] == [
+        place for place, letter in enumerate(markdown[0]) if letter == "|"
+    ]
     latex = FORMATS["tex"](table).splitlines()
     rules = [number for number, line in enumerate(latex) if line == "\\midrule"]
     assert len(rules) == 2

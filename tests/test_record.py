@@ -19,7 +19,7 @@ from backdoor.repaired import repair
 from backdoor.samples import sample_pictures, worst_mistakes
 from backdoor.tracking import record
 from backdoor.tracking.connect import connect
-from backdoor.tracking.front import MOST_METRICS, front_metrics, front_params
+from backdoor.tracking.front import MOST_METRICS, MOST_PARAMS, front_metrics, front_params
 from backdoor.tracking.front import PARAMS as USUAL_PARAMS
 from backdoor.tracking.record import Record
 from backdoor.tracking.runs import tracked_run
@@ -104,6 +104,15 @@ def test_what_is_written_is_read_back(kind, request):
     assert tags["data.clean_test.sha256"] == outcome.digests["clean_test"]
     inputs = {data.tags[0].value for data in run.run.inputs.dataset_inputs}
     assert inputs == set(outcome.bed.sets)
+    model = mlflow.models.get_model_info(f"models:/{run.run.outputs.model_outputs[0].model_id}")
+    (given,) = model.signature.inputs.inputs
+    assert given.shape == (-1, 1, 1, 3)
+    assert [column.name for column in model.signature.outputs.inputs] == list(record.ANSWERS)
+    rows = list(csv.reader(artifact(run, "curve.csv").read_text().splitlines()))
+    assert [row[:2] for row in rows[1:]] == [["0", ""], ["1", "2"], ["2", "0"], ["3", "1"]]
+    begun = run.run.info.start_time
+    (first, *_) = run.client.get_metric_history(run.run.info.run_id, "curve/test_goodnet_accuracy")
+    assert begun <= first.timestamp <= begun + 600_000
 
 
 def test_without_poisoned_pictures_nothing_of_them_is_left(clean):
@@ -311,6 +320,7 @@ def test_a_data_set_that_another_run_logs_at_the_same_time_is_logged_again(
 
 
 def test_what_stands_in_front():
+    assert (MOST_METRICS, MOST_PARAMS) == (15, 12)
     swept = {f"axis{n}": n for n in range(20)}
     assert list(front_params(swept | PARAMS, swept)) == [f"axis{n}" for n in range(11)]
     usual = dict.fromkeys(reversed(USUAL_PARAMS), 1) | {"cache": 2}

@@ -10,12 +10,20 @@ from conftest import (
     ranked,
 )
 
+from backdoor.errors import UserError
 from backdoor.networks.filters import Filters
 from backdoor.pruning.effects import PlainTail
 from backdoor.pruning.evidence import Evidence, PoisonedEvidence
 from backdoor.pruning.needs import NOTHING, PICTURES, POISONED
 from backdoor.pruning.oracles import ORACLES
-from backdoor.pruning.orders import is_oracle, needed, orders, rank_channels
+from backdoor.pruning.orders import (
+    check_rank_at,
+    is_oracle,
+    needed,
+    orders,
+    rank_channels,
+    version_of_order,
+)
 from backdoor.pruning.scores import SCORES, mean_activation
 
 
@@ -210,6 +218,24 @@ def test_every_order_says_what_it_needs():
     assert all(needed(order) for order in orders())
     assert [order for order in orders() if is_oracle(order)] == list(ORACLES)
     assert all((POISONED in needed(order)) == is_oracle(order) for order in orders())
+
+
+def test_the_version_of_an_order_names_the_search_where_it_searches():
+    assert version_of_order("asc") == "asc:ascending-1"
+    assert version_of_order("stimulation") == "stimulation:stimulation-1:search-2"
+    assert version_of_order("oracle_tac") == "oracle_tac:trigger_activated_change-1"
+    assert version_of_order("no such order") == "no such order"
+
+
+@pytest.mark.parametrize("order", [*SCORES, *ORACLES])
+def test_what_may_be_ranked_before_the_pooling(order):
+    """What looks at activations alone, clean or poisoned ones, or draws."""
+    check_rank_at(order, "pool")
+    if order in ("asc", "desc", "random", "max", "std", "apoz", "oracle_tac"):
+        check_rank_at(order, "conv")
+    else:
+        with pytest.raises(UserError, match=f"rank_at: expected pool for the order '{order}'"):
+            check_rank_at(order, "conv")
 
 
 def test_what_each_order_needs():

@@ -101,6 +101,7 @@ def test_a_goodnet_is_taken_apart_into_the_two_it_compares(networks, tmp_path, o
     assert (found.badnet == badnet.predict(shown, verbose=0).argmax(axis=1)).all()
     assert (found.pruned == pruned.predict(shown, verbose=0).argmax(axis=1)).all()
     assert found.flagged.any()
+    assert (found.flagged == (found.badnet != found.pruned)).all()
     whole = goodnet.predict(shown, verbose=0).argmax(axis=1)
     assert (whole == goodnet_labels(found.badnet, found.pruned, 7)).all()
     if order is None:
