@@ -13,6 +13,7 @@ from backdoor.errors import UserError
 from backdoor.text import plain
 
 LARGEST_CHUNK = 2**28  # bytes that HDF5 unpacks at once
+MOST_PADDING = 16  # times the numbers of a dataset: what its chunks may unpack to, all together
 LARGEST_ATTRIBUTES = 2**26  # bytes, of all in a file that is read whole
 MOST_OBJECTS = 2**14  # groups and datasets; and attributes of one of them
 REFUSED = "refused to read it: expected"
@@ -52,6 +53,15 @@ def _check_dataset(dataset: h5py.Dataset, path: Path, whole: bool) -> None:
     if chunk > LARGEST_CHUNK:
         raise UserError(
             f"{path}: {REFUSED} chunks of at most {LARGEST_CHUNK} bytes, found {chunk} in {name!r}"
+        )
+    padded = math.prod(
+        -(-n // c) * c for n, c in zip(dataset.shape, dataset.chunks or (), strict=False)
+    )
+    padded *= dataset.dtype.itemsize
+    if dataset.chunks and padded > MOST_PADDING * dataset.nbytes + LARGEST_CHUNK:
+        raise UserError(
+            f"{path}: {REFUSED} chunks that unpack to little more than the {dataset.nbytes} bytes "
+            f"of {name!r}, found {padded}"
         )
     if whole and dataset.dtype.kind not in "uifb":
         # Each of a few elements of variable length may refer to the same gigabyte.

@@ -1,12 +1,16 @@
 """Kinds of files that hold pictures: a function each, chosen by the file's suffix."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from backdoor.errors import UserError
 from backdoor.pictures.labels import CLASSES_FILE
-from backdoor.pictures.picture_set import PictureSet
+from backdoor.pictures.picture_set import PictureSet, ReadRows, Selection
 from backdoor.pictures.readers.arrays import labels_beside, open_npy, open_npz
 from backdoor.pictures.readers.folder import open_csv, open_folder, table_of
 from backdoor.pictures.readers.hdf5 import open_hdf5
@@ -36,9 +40,39 @@ def open_pictures(
         UserError: There is no such file, or it is not such a file; the message says what was found.
     """
     path, wanted = Path(path), wanted or Wanted.divided(divide_by)
-    pictures = _opened(path, wanted)
+    with _readable(path):
+        pictures = _opened(path, wanted)
     names = None if pictures.names is None else [plain(name) for name in pictures.names]
-    return dataclasses.replace(pictures, names=names)
+
+    @contextmanager
+    def open_rows() -> Iterator[ReadRows]:
+        with ExitStack() as opened:
+            with _readable(path):
+                read_rows = opened.enter_context(pictures.open_rows())
+
+            def read(rows: Selection) -> NDArray[np.generic]:
+                with _readable(path):
+                    return read_rows(rows)
+
+            yield read
+
+    return dataclasses.replace(pictures, names=names, open_rows=open_rows)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say of whatever NumPy, HDF5, zip or Pillow stumble over in which file that was."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:  # the system's, which names the file
+            raise
+        raise UserError(
+            f"{path}: expected pictures that can be read, got {type(error).__name__}: "
+            f"{plain(str(error))}"
+        ) from error
 
 
 def _opened(path: Path, wanted: Wanted) -> PictureSet:

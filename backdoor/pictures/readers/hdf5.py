@@ -19,7 +19,7 @@ from backdoor.pictures.labels import LONGEST_NAME, Names, checked_labels
 from backdoor.pictures.picture_set import PictureSet, ReadRows, Selection
 from backdoor.pictures.readers.layout import channels_last, check_layout
 from backdoor.pictures.readers.wanted import DATA_NAMES, LABEL_NAMES, Wanted
-from backdoor.pictures.safe_hdf5 import check_hdf5
+from backdoor.pictures.safe_hdf5 import LARGEST_CHUNK, check_hdf5
 
 TRUE_LABEL, TRIGGER = "true_label", "trigger"
 LARGEST_LABELS = 2**28  # bytes
@@ -92,7 +92,8 @@ def _open(path: Path) -> h5py.File:
     if not path.is_file():
         raise UserError(f"{path}: expected an HDF5 file of pictures, found no such file")
     try:
-        file = h5py.File(path, "r")
+        # The last chunk is kept, so that a large one is not unpacked for each of its rows.
+        file = h5py.File(path, "r", rdcc_nbytes=LARGEST_CHUNK)
     except OSError as error:
         raise UserError(f"{path}: expected an HDF5 file of pictures, got {error}") from error
     try:
