@@ -167,6 +167,81 @@ BROKEN = {
 }
 
 
+def of_one_picture(folder):
+    """What can be run on one picture, and not on two."""
+    pictures = keras.Input(SHAPE)
+    x = keras.ops.reshape(pictures, (-1, 240))
+    keras.Model(pictures, layers.Dense(3, name="odd")(x)).save(folder / "net.keras")
+
+    def change(config):
+        (item,) = (i for i in config["config"]["layers"] if i["class_name"] == "Reshape")
+        item["config"]["newshape"] = [1, 240]
+        item["config"]["name"] = item["name"] = "odd_shape"
+        (end,) = (i for i in config["config"]["layers"] if i["class_name"] == "Dense")
+        history = end["inbound_nodes"][0]["args"][0]["config"]
+        history["shape"], history["keras_history"][0] = [1, 240], "odd_shape"
+
+    return with_config(folder / "net.keras", change)
+
+
+def of_few_numbers(folder):
+    """What can be run on black pictures alone."""
+    pictures = keras.Input(SHAPE)
+    x = layers.Embedding(2, 4, name="odd")(pictures)
+    x = layers.Flatten()(x)
+    keras.Model(pictures, layers.Dense(3)(x)).save(folder / "net.keras")
+    return folder / "net.keras"
+
+
+def of_a_name_that_no_graph_takes(folder):
+    pictures = keras.Input(SHAPE)
+    x = layers.GlobalMaxPooling2D(name="an odd layer")(pictures)
+    keras.Model(pictures, x).save(folder / "net.keras")
+    return folder / "net.keras"
+
+
+def nested(folder, times):
+    model = keras.Sequential([keras.Input(SHAPE), layers.GlobalMaxPooling2D()])
+    for _ in range(times - 1):
+        model = keras.Sequential([keras.Input(SHAPE), model])
+    model.save(folder / "net.keras")
+    return folder / "net.keras"
+
+
+BROKEN |= {
+    "few numbers": of_few_numbers,
+    "name of a layer": of_a_name_that_no_graph_takes,
+}
+
+
+def test_what_can_be_run_on_one_picture_alone_is_refused(tmp_path):
+    path = of_one_picture(tmp_path)
+    with pytest.raises(UserError, match="got Input to reshape is a tensor with 480 values") as said:
+        load_badnet(path)
+    assert str(said.value).startswith(f"{path}: expected a network that Keras can load")
+
+
+def test_networks_within_networks_have_an_end(tmp_path):
+    assert load_badnet(nested(tmp_path, 32)).output_shape == (None, 3)
+    with pytest.raises(UserError, match="expected at most 32 networks within each other"):
+        load_badnet(nested(tmp_path, 33))
+
+
+def test_a_class_name_of_any_length_is_refused_and_not_more(tmp_path):
+    path = broken(layers.Activation("relu", name="odd"))(tmp_path)
+
+    def change(config):
+        config["config"]["layers"][1]["class_name"] = "\x1b[31m" + "A" * 200_000
+
+    SANDBOX.start()
+    process = SANDBOX._process
+    with pytest.raises(UserError, match="refused to open it: expected only Keras' own") as caught:
+        load_badnet(with_config(path, change))
+    assert len(str(caught.value)) <= 2000
+    assert str(caught.value).isprintable()
+    assert SANDBOX._process is process
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_cannot_be_built_or_run_is_one_line_with_file_and_layer(tmp_path, name):
     path = BROKEN[name](tmp_path)

@@ -8,6 +8,7 @@ process of `sandbox`, and hands the network on as Keras writes it.
 import copy
 import json
 import math
+import re
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -36,6 +37,12 @@ from backdoor.text import plain
 
 ARCHITECTURE = "config.json"
 LONGEST_REASON = 300  # letters
+IN_CODE = ("Graph execution error", "in user code")
+NOT_TOLD = ('File "', "Detected at node", "[[", "Graph execution", "in user code")
+NODE = re.compile(r"node (?:\S+/)?([^/\s{}]+)/[^/\s{}]+(?:}}| defined at)")
+OF_A_GRAPH = re.compile(r"{{function_node \S+}} |\s*\[\[.*", re.DOTALL)
+MOST_NESTED = 32  # networks within networks
+SEVERAL = 2  # pictures
 WRAPPED = "could not be deserialized"
 LARGEST_OUTPUT = 2**22  # numbers that a layer makes of one picture
 Shape = tuple[int | None, ...]
@@ -123,22 +130,37 @@ def _opened(path: Path, shown: Path) -> keras.Model:
 
 
 def _run(model: keras.Model) -> None:
-    """Run a network of one input on blank pictures, since not all that can be built can be run."""
+    """Run a network of one input as it will be run, since not all that can be built can be run.
+
+    As a graph, which takes other names than Keras; on a blank picture, and on several of noise.
+    """
     shape = model.inputs[0].shape if len(model.inputs) == 1 else (None, None)
-    if None not in shape[1:]:
-        batch = np.zeros((shape[0] or 1, *shape[1:]), model.inputs[0].dtype)
-        model(batch, training=False)
+    if None in shape[1:]:
+        return
+    given = tf.TensorSpec(shape, model.inputs[0].dtype)
+    run = tf.function(lambda pictures: model(pictures, training=False), input_signature=[given])
+    noise = np.random.default_rng(0).uniform(0, 255, (shape[0] or SEVERAL, *shape[1:]))
+    for pictures in (np.zeros((shape[0] or 1, *shape[1:])), noise):
+        run(tf.cast(pictures, given.dtype))
 
 
 def _reason(error: BaseException) -> str:
     """Return what an error says; of one with which Keras replies to another, what that says."""
     while WRAPPED in str(error) and error.__context__ is not None:
         error = error.__context__
-    return plain(str(error) or type(error).__name__, LONGEST_REASON)
+    text = str(error) or type(error).__name__
+    if text.startswith(IN_CODE):  # a page of which one line says what it is
+        lines = [line.strip() for line in text.splitlines()]
+        told = [line for line in lines if line and not line.startswith(NOT_TOLD)]
+        text = told[-1] if told else text
+    return plain(OF_A_GRAPH.sub("", text), LONGEST_REASON)
 
 
 def _layer_in(error: BaseException | None) -> str | None:
     """Return the name of the innermost layer that was at work, or made, as an error was raised."""
+    node = NODE.search(str(error))
+    if node:  # of a graph
+        return node[1]
     name = None
     while error is not None:
         for frame, _ in traceback.walk_tb(error.__traceback__):
@@ -159,6 +181,10 @@ def check_config(config: dict[str, Any], path: Path) -> None:
     """
     # How it was trained is not read (compile=False), so it need not be safe.
     built = {key: value for key, value in config.items() if key != "compile_config"}
+    if _nested(built) > MOST_NESTED:
+        raise UserError(
+            f"{path}: refused to open it: expected at most {MOST_NESTED} networks within each other"
+        )
     for item in objects_of(built):
         reason = reason_to_refuse(item) or reason_of_constants(item)
         if reason:
@@ -166,6 +192,13 @@ def check_config(config: dict[str, Any], path: Path) -> None:
                 f"{path}: refused to open it: expected only Keras' own layers that run no code of "
                 f"the file's author, found {reason}"
             )
+
+
+def _nested(config: object) -> int:
+    """Return how many networks are within each other."""
+    inner = config.get("config") if isinstance(config, dict) else None
+    layers = inner.get("layers") if isinstance(inner, dict) else None
+    return 1 + max(map(_nested, layers), default=0) if isinstance(layers, list) else 0
 
 
 def _check_size(build: Callable[[], keras.Model], path: Path) -> None:

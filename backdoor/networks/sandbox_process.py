@@ -80,7 +80,10 @@ def _open(request: dict[str, Any], writing: int) -> NoReturn:
         answer = {"what": REFUSED, "why": str(error)}
     except MemoryError:
         answer = {"what": MEMORY}
-    os.write(writing, json.dumps(answer).encode()[:LONGEST])
+    except Exception as error:  # as where it cannot be handed on
+        why = f"{request['shown']}: expected a network that Keras can save, got {error!r}"
+        answer = {"what": REFUSED, "why": str(UserError(why))}
+    os.write(writing, json.dumps(answer).encode())
     os._exit(0)
 
 

@@ -9,10 +9,11 @@ logging.raiseExceptions = False  # a log on a full disk is no reason for a page 
 
 
 class Plain(logging.Filter):
-    """Keeps each message on one line; those of DEBUG, which are for a file, as they are."""
+    """Keeps each message on one line; those of DEBUG, which are for a file, on their lines."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every message pass, cleaned."""
-        if record.levelno > logging.DEBUG:
-            record.msg, record.args = plain(record.getMessage(), LONGEST), ()
+        text, lines = record.getMessage(), record.levelno <= logging.DEBUG
+        shown = (plain(line, LONGEST, indented=True) for line in text.split("\n"))
+        record.msg, record.args = "\n".join(shown) if lines else plain(text, LONGEST), ()
         return True

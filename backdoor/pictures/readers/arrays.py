@@ -25,6 +25,7 @@ UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zl
 HEADS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,  # which differs in letters of field names alone
 }
 
 
@@ -150,7 +151,8 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
                 return np.empty(shape, dtype)
             return np.memmap(file, dtype, "r", 0, shape, order)  # type: ignore[call-overload,no-any-return]
     except (*UNREADABLE, KeyError) as error:
-        raise UserError(f"{path}: expected numbers in '{name}', got {error}") from error
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path}: expected numbers in '{name}', got {reason}") from error
 
 
 def _named(

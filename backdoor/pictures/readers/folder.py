@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm")
 FORMATS = ("PNG", "JPEG", "PPM")
 MOST_PIXELS = 2**26  # of a picture in a file
+SCAN, MOST_SCANS = b"\xff\xda", 64  # of a JPEG, each of which goes over all its pixels
 MOST_FILES = 2**22
 LONGEST_PATH = 200  # letters
 LOOKED_AT = 64  # pictures whose size is looked at beforehand
@@ -168,6 +169,10 @@ def _opened(
                     raise UserError(
                         f"{file}: refused to open it: expected at most {MOST_PIXELS} pixels, found "
                         f"{picture.width} x {picture.height}"
+                    )
+                if picture.format == "JPEG" and file.read_bytes().count(SCAN) > MOST_SCANS:
+                    raise UserError(
+                        f"{file}: refused to open it: expected at most {MOST_SCANS} scans of a JPEG"
                     )
                 grey = picture.mode in ("1", "L", "LA") or picture.mode.startswith("I")
                 mode = {1: "L", 3: "RGB"}.get(channels or (1 if grey else 3), "RGB")
