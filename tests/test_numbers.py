@@ -12,6 +12,8 @@ eight without white, too; desc loses six without green; apoz seven without blue,
 import csv
 import itertools
 import os
+import re
+from html.parser import HTMLParser
 
 import keras
 import numpy as np
@@ -279,21 +281,60 @@ def test_the_tables_in_every_format(sweep, number, order):
     file = sweep.folder / f"table{number}.csv"
     assert list(csv.DictReader(file.read_text().splitlines())) == expected
     markdown = file.with_suffix(".md").read_text()
-    assert [cells(line, "|")[1:-1] for line in markdown.splitlines() if "/4" in line] == [
+    assert [cells_in(line, "|")[1:-1] for line in markdown.splitlines() if "/4" in line] == [
         list(line.values()) for line in expected
     ]
     assert markdown in (sweep.folder / "report.md").read_text()
     latex = file.with_suffix(".tex").read_text().replace("\\%", "%").replace("\\\\", "")
-    assert [cells(line, "&") for line in latex.splitlines() if "/4" in line] == [
+    assert [cells_in(line, "&") for line in latex.splitlines() if "/4" in line] == [
         list(line.values())[:-1] for line in expected
     ]
-    page = (sweep.folder / "index.html").read_text()
-    for line in expected:
-        for cell in list(line.values())[:-1]:
-            assert cell in page
+    rates = ["accuracy", "ASR", "detected", "false alarms"]
+    header = [name for name in expected[0] if not name.endswith(", 95 %")]
+    tables = [table for table in tables_of(sweep) if table[0] == header]
+    assert [table[1][-1] for table in tables][number - 1] == runs[0][:8]
+    table = tables[number - 1]
+    assert table[1:] == [
+        [
+            f"{line[name]} {line[f'{name[:-2]}, 95 %']}" if name[:-2] in rates else line[name][:8]
+            for name in table[0]
+        ]
+        for line in expected
+    ]
 
 
-def cells(line, separator):
+class Tables(HTMLParser):
+    """The tables of a page: lines of the texts of their cells."""
+
+    def __init__(self):
+        super().__init__()
+        self.tables, self.inside = [], False
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self.inside = True
+
+    def handle_endtag(self, tag):
+        self.inside &= tag not in ("td", "th")
+
+    def handle_data(self, data):
+        if self.inside:
+            told = " ".join([self.tables[-1][-1][-1], *data.split()])
+            self.tables[-1][-1][-1] = told.strip()
+
+
+def tables_of(sweep):
+    page = Tables()
+    page.feed((sweep.folder / "index.html").read_text())
+    return page.tables
+
+
+def cells_in(line, separator):
     return [cell.strip() for cell in line.split(separator)]
 
 
@@ -343,6 +384,14 @@ def test_the_comparison(sweep):
         ("desc", "30 %"): ("0.077", "0.004"),
         ("apoz", "30 %"): ("0.388", "0.500"),
     }
+    as_text = [list(row.values()) for row in rows]
+    markdown = (sweep.folder / "orders.md").read_text().splitlines()
+    assert [cells_in(line, "|")[1:-1] for line in markdown if "/4" in line] == as_text
+    latex = (sweep.folder / "orders.tex").read_text().replace("\\%", "%").replace("\\\\", "")
+    latex = latex.replace("$<$", "<").replace("\\_", "_")
+    assert [cells_in(line, "&") for line in latex.splitlines() if "/4" in line] == [
+        line[:-1] for line in as_text
+    ]
     assert [cell for cell, row in shown.items() if row["best"]] == [
         ("asc", "10 %"),
         ("apoz", "30 %"),
@@ -372,11 +421,32 @@ def test_the_figures(sweep):
         "order desc\nstops: k = 1 at 10, 30 %",
         "order apoz\nstops: k = 2 at 10 %; k = 3 at 30 %",
     ]
-    accuracy, attack = asc.lines[:2]
-    assert (accuracy.get_label(), attack.get_label()) == ("accuracy", "attack success rate")
-    assert accuracy.get_ydata() == pytest.approx([90, 90, 60, 30, 10])
-    assert attack.get_ydata() == pytest.approx([60, 13.333, 13.333, 0, 0], abs=1e-3)
+    curves = {
+        asc: ([18, 18, 12, 6, 2], [9, 2, 2, 0, 0]),
+        desc: ([18, 14, 6, 2, 2], [9, 9, 9, 9, 0]),
+        apoz: ([18, 18, 12, 10, 2], [9, 2, 2, 2, 0]),
+    }
+    for axis, (right, hit) in curves.items():
+        accuracy, attack = axis.lines[:2]
+        assert (accuracy.get_label(), attack.get_label()) == ("accuracy", "attack success rate")
+        assert accuracy.get_ydata() == pytest.approx(np.array(right) * 5)
+        assert attack.get_ydata() == pytest.approx(np.array(hit) * 100 / 15)
     marks = [
         (*line.get_xdata(), *line.get_ydata()) for line in asc.lines if len(line.get_xdata()) == 1
     ]
     assert np.array(marks) == pytest.approx(np.array([(2, 60), (2, 40 / 3), (3, 30), (3, 0)]))
+
+    lost, detected = figures["figure3"].axes[0], figures["figure4"].axes[0]
+    by_label = {line.get_label(): line for axis in (lost, detected) for line in axis.lines}
+    assert {"asc", "desc", "apoz"} <= set(by_label)
+    for axis, across, upward in (
+        (lost, [0, 0, 30, 60, 80], [60, 40 / 3, 40 / 3, 0, 0]),
+        (detected, [0, 0, 40, 70, 90], [0, 140 / 3, 200 / 3, 80, 280 / 3]),
+    ):
+        (line,) = (line for line in axis.lines if line.get_label() == "asc")
+        assert line.get_xdata() == pytest.approx(np.array(across))
+        assert line.get_ydata() == pytest.approx(np.array(upward))
+    said = [text.get_text() for text in figures["figure1"].axes[0].texts]
+    assert all(
+        re.fullmatch(r"class \d\nB \d, B' \d\nG (\d|backdoored)", text) for text in said[1:6]
+    )
