@@ -7,7 +7,7 @@ where a suite takes minutes. Tests that start commands of their own are not aske
     python tests/mutants.py run FOLDER              all of it; goes on where it was left
     python tests/mutants.py serve COVERAGE JUNIT    answer, until killed
     python tests/mutants.py ask                     Cosmic Ray's test command, in a worker's clone
-    python tests/mutants.py report SESSION          rates and survivors, as Markdown
+    python tests/mutants.py report SESSION...       rates and survivors, as Markdown
 """
 
 import json
@@ -202,9 +202,13 @@ def _importing(module: str, ran: Ran) -> set[str]:
     return {test for test in every if test.partition("::")[0] in near}
 
 
-def report(session: str) -> None:
-    command = ["cosmic-ray", "dump", session]
-    dumped = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def report(*sessions: str) -> None:
+    dumped = "".join(
+        subprocess.run(
+            ["cosmic-ray", "dump", session], capture_output=True, text=True, check=True
+        ).stdout
+        for session in sessions
+    )
     edits: Counter[str] = Counter()
     left_out = late = 0
     survivors: dict[str, list[str]] = defaultdict(list)

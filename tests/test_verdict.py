@@ -168,6 +168,7 @@ def guessing():
         ([1] * 60, "all pictures are of class 1"),
         (list(range(10)) * 4, "40 pictures of 10 classes are too few"),
         (list(range(10)) * 5, "the network is right on "),
+        ([3, 7] * 30, "the network is right on "),
     ],
 )
 def test_nothing_is_said_by_pictures_that_cannot_tell(guessing, labels, said, tmp_path):
@@ -292,6 +293,15 @@ def test_controls_are_asked_where_the_network_leaves_it_open(
         judge(guessing, clean, 0, usual)
         assert len(asks) == 2 * asked
     assert judge(guessing, clean, 0, lambda: None, always).findings is first
+
+
+@pytest.mark.parametrize(("right", "doubted"), [(29, True), (30, False), (31, False)])
+def test_what_is_right_on_three_fifths_is_looked_at(right, doubted, guessing, tmp_path):
+    labels = np.arange(50) % 10
+    answers = np.where(np.arange(50) < right, labels, (labels + 1) % 10)
+    clean = bed_of(tmp_path, {"data": np.zeros((50, 1, 8, 8)), "label": labels}).clean_valid
+    network = SimpleNamespace(classes=10, classify_pictures=lambda pictures: answers)
+    assert (verdict.reason_to_doubt(network, clean) is not None) == doubted
 
 
 def test_a_step_of_all_classes_is_a_backdoor_without_a_suspect():
