@@ -13,7 +13,7 @@ class UserError(ValueError):
     line, with nothing of what strangers call things that would steer a terminal.
     """
 
-    def __init__(self, message: object) -> None:
+    def __init__(self, message: object = "") -> None:
         super().__init__(plain(message, LONGEST))
 
 

@@ -558,9 +558,9 @@ MISTAKES = {
     "no poisoned path": (["dataset.poisoned_valid="], "dataset.poisoned_valid: expected a file"),
     "no port": (["tracking.uri=http://127.0.0.1:99999"], "tracking.uri: expected an address"),
     "no launcher": (["hydra/launcher=cloud"], "Could not find 'hydra/launcher/cloud'"),
-    "store is a file": (["tracking.folder=broken/text.h5"], "broken/text.h5: expected to", 1),
+    "store is a file": (["tracking.folder=broken/text.h5"], "broken/text.h5: expected to read"),
     "no such drive": (["tracking.folder=/proc/none"], "/proc/none: expected to read and wr", 1),
-    "cache is a file": (["cache=broken/text.h5"], "broken/text.h5/", 1),
+    "cache is a file": (["cache=broken/text.h5"], "broken/text.h5: expected to read"),
     "no database": (["tracking.uri=sqlite:////proc/none.db"], "expected a database that can be", 1),
 }
 
