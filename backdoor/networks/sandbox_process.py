@@ -8,6 +8,7 @@ import os
 import resource
 import select
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -73,6 +74,7 @@ def _open(request: dict[str, Any], writing: int) -> NoReturn:
     # The system ends a process that handles no SIGALRM, whatever it is busy with.
     signal.setitimer(signal.ITIMER_REAL, request["seconds"])
     _limit_memory(request["gibibytes"])
+    tempfile.tempdir = request["folder"]  # where this process began may be gone
     try:
         write_parts(opened(Path(request["path"]), request["shown"]), Path(request["folder"]))
         answer = {"what": SOLVED}
