@@ -6,6 +6,7 @@ from keras import layers
 from backdoor.networks.cut import cut_network
 from backdoor.pruning import linear_layers
 from backdoor.pruning.any_walk import linear_tail, walk_network
+from backdoor.pruning.fast_walk import linear_walk
 from backdoor.pruning.linear_layers import Rectified, dense
 from backdoor.pruning.walk import walk
 
@@ -150,6 +151,76 @@ LIKE_RELU = {
 }
 
 
+def after(pooling, *behind):
+    activations = keras.Input((4, 3, 6))
+    x = pooling(activations)
+    for layer in behind:
+        x = layer(x)
+    return keras.Model(activations, x)
+
+
+DIRECT = {
+    "averaged, to scores": lambda: after(layers.GlobalAveragePooling2D(), layers.Dense(5)),
+    "averaged, to a softmax": lambda: after(
+        layers.GlobalAveragePooling2D(), layers.Dropout(0.2), layers.Dense(5, "softmax")
+    ),
+    "averaged, hidden": lambda: after(
+        layers.GlobalAveragePooling2D(keepdims=True),
+        layers.Flatten(),
+        layers.Dense(9, activation="tanh", use_bias=False),
+        layers.Dense(5),
+    ),
+    "reshaped": lambda: after(layers.Reshape((12, 6)), layers.Flatten(), layers.Dense(5)),
+    "two after another": lambda: after(layers.Flatten(), layers.Dense(9), layers.Dense(5, "relu")),
+    "many inputs": lambda: tail_of(layers.Dense(9, activation="relu"), layers.Dense(5)),
+}
+OTHERS = {
+    "two readers": lambda: two_readers(),
+    "a largest": lambda: after(layers.GlobalMaxPooling2D(), layers.Dense(5)),
+    "at each place": lambda: after(layers.Dense(3), layers.Flatten(), layers.Dense(5)),
+    "averaged twice": lambda: after(
+        layers.AveragePooling2D(2), layers.GlobalAveragePooling2D(), layers.Dense(5)
+    ),
+}
+
+
+def two_readers():
+    activations = keras.Input((4, 3, 6))
+    x = layers.Flatten()(activations)
+    return keras.Model(
+        activations, layers.Dense(5)(layers.Add()([layers.Dense(9)(x), layers.Dense(9)(x)]))
+    )
+
+
+@pytest.mark.parametrize("name", [*DIRECT, *OTHERS])
+def test_a_dense_layers_kernel_is_taken_as_it_is(name, monkeypatch):
+    """Where it alone reads the activations, whatever its size; else a basis is pushed through."""
+    tail = (DIRECT | OTHERS)[name]()
+    activations = drawn(tail)
+    monkeypatch.setattr(linear_layers, "LARGEST_SPREAD", 60**2)  # less than the 72 inputs
+    linear = linear_layers.translated(tail)
+    assert (linear is not None) == (name in DIRECT)
+    if linear is None:
+        return
+    monkeypatch.undo()
+    (kernel, *_) = tail.get_weights()
+    assert np.shares_memory(linear.spread, kernel) or linear.spread.base is not None
+    expected = np.asarray(tail(activations))
+    scores = linear.score(linear.units(activations))
+    if "softmax" in name:
+        scores = np.asarray(keras.ops.softmax(scores))
+    np.testing.assert_allclose(scores, expected, rtol=2e-4, atol=1e-5)
+    order = np.random.default_rng(0).permutation(6)
+    walked = linear_walk(activations, order, linear, 2)
+    np.testing.assert_array_equal(
+        walked, walk(activations, order, lambda some: np.asarray(tail(some)).argmax(axis=1))
+    )
+    changed = activations.copy()
+    changed[..., 2] = 0.7
+    without = linear.with_channel(linear.units(activations), activations, 2, 0.7)
+    np.testing.assert_allclose(without, linear.units(changed), rtol=1e-4, atol=1e-4)
+
+
 def drawn(tail, seed=0):
     """Weights of which none is at its start, and activations of both signs."""
     rng = np.random.default_rng(seed)
@@ -205,9 +276,9 @@ def test_a_translation_that_is_wrong_is_not_taken(monkeypatch):
 
 
 def test_a_layer_too_large_for_a_matrix_of_its_own_is_left_to_keras(monkeypatch):
-    tail = tail_of(*KNOWN["relu"]())
+    tail = OTHERS["at each place"]()
     drawn(tail)
-    basis = (4 * 3 * 6 + 1) * 4 * 3 * 6
-    for largest, fits in ((basis, True), (basis - 1, False)):
+    inputs = 4 * 3 * 6
+    for largest, fits in ((inputs**2, True), (inputs**2 - 1, False)):
         monkeypatch.setattr(linear_layers, "LARGEST_SPREAD", largest)
         assert (linear_layers.translated(tail) is not None) == fits

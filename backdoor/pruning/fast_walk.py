@@ -26,25 +26,30 @@ class LinearTail:
         bias: What the first units are without any activation, shape (U,).
         spread: What an activation adds to them, shape (C, places, U); places is height x width.
         score: Units (m, U) to one score a class, (m, N).
+        averaged: The first units are of each channel's mean alone; places is 1.
     """
 
     bias: Activations
     spread: Activations
     score: Callable[[Activations], Activations]
+    averaged: bool = False
+
+    def by_place(self, activations: Activations) -> Activations:
+        """Return what the first units are of, (m, places, C), of activations (m, ..., C)."""
+        flat = activations.reshape(len(activations), -1, activations.shape[-1])
+        return np.asarray(flat.mean(axis=1, keepdims=True) if self.averaged else flat)
 
     def units(self, activations: Activations) -> Activations:
         """Return the first units of activations (m, ..., C), shape (m, U)."""
-        channels, places, units = self.spread.shape
-        by_place = activations.reshape(-1, places * channels)
-        spread = self.spread.transpose(1, 0, 2).reshape(-1, units)
+        by_place = self.by_place(activations).reshape(len(activations), -1)
+        spread = self.spread.transpose(1, 0, 2).reshape(by_place.shape[1], -1)
         return np.asarray(by_place @ spread + self.bias)
 
     def with_channel(
         self, units: Activations, activations: Activations, channel: int, value: float
     ) -> Activations:
         """Return the units with a channel set to a value at all places, as it is in none yet."""
-        channels, places, _ = self.spread.shape
-        now = activations.reshape(-1, places, channels)[..., channel]
+        now = self.by_place(activations)[..., channel]
         return np.asarray(units + (np.float32(value) - now) @ self.spread[channel])
 
     def classify(self, activations: Activations) -> Labels:
@@ -66,16 +71,15 @@ def linear_walk(
     than differences that shrink to it. Pictures with alike activations are scored together, since
     they leave the same units at zero.
     """
-    channels, places, _ = tail.spread.shape
-    by_channel = activations.reshape(len(activations), places, channels)
-    alike = _alike(by_channel.reshape(len(activations), -1))
+    by_place = tail.by_place(activations)
+    alike = _alike(by_place.reshape(len(activations), -1))
     rounds = math.ceil(len(alike) / (threads * BATCH))
     size = math.ceil(len(alike) / (threads * rounds))  # so that all threads end together
     batches = [alike[start : start + size] for start in range(0, len(alike), size)]
-    labels = np.empty((channels + 1, len(activations)), np.int64)
+    labels = np.empty((len(order) + 1, len(activations)), np.int64)
 
     def walk_batch(batch: NDArray[np.int64]) -> None:
-        labels[:, batch] = _walk_back(by_channel[batch], order, tail)
+        labels[:, batch] = _walk_back(by_place[batch], order, tail)
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         for _ in progress(pool.map(walk_batch, batches), what, len(batches)):

@@ -32,6 +32,7 @@ PASSING = (
     keras.layers.GaussianDropout,
     keras.layers.Identity,
 )
+FLAT = (keras.layers.Flatten, keras.layers.Reshape)  # which leave the numbers in their order
 WITH_ACTIVATION = (keras.layers.Dense, keras.layers.Conv2D)
 LINEAR = (
     *WITH_ACTIVATION,
@@ -96,7 +97,7 @@ def translated(tail: keras.Model) -> LinearTail | None:
     What is returned has been tried: it agrees with Keras' own on random activations.
     """
     try:
-        linear = _Translation(tail).result()
+        linear = _Translation(tail).result
     except UnknownKindError:
         return None
     return linear if _agrees(linear, tail) else None
@@ -143,21 +144,46 @@ class _Translation:
         cut = keras.Input(tail.input_shape[1:])
         if None in cut.shape[1:]:
             raise UnknownKindError
-        places, channels = int(np.prod(cut.shape[1:-1])), int(cut.shape[-1])
-        if places * channels > LARGEST_SPREAD**0.5:
-            raise UnknownKindError
-        self.places, self.channels = places, channels
-        # No activations at all, then each single one: a linear layer's bias and its matrix.
-        basis = np.eye(places * channels + 1, places * channels, -1)
-        self.linear: dict[int, Any] = {id(cut): basis.reshape(-1, *cut.shape[1:])}
+        self.places, self.channels = int(np.prod(cut.shape[1:-1])), int(cut.shape[-1])
+        self.linear: dict[int, Any] = {}
         self.roots: list[int] = []
         self.steps: list[Step] = []
         self.known: set[int] = set()
         self.calls, self.scores = calls_of(tail, cut)
+        first = _reader(self.calls, cut)
+        self.result = self._of_kernel(first) if first else self._of_basis(cut)
+
+    def _of_kernel(self, first: "_Reader") -> LinearTail:
+        """Return the tail whose first units are a dense layer's, with its kernel as it is."""
+        call = self.calls[first.number]
+        before = id(call.output)
+        if _is_linear(call.layer.activation):
+            self.known.add(before)
+        else:
+            before = id(call)  # of the values before the activation
+            self._step(self._activation(call), [before], id(call.output))
+        for other in self.calls[first.number + 1 :]:
+            self._add(other)
+        kernel, *bias = call.layer.get_weights()
+        places = 1 if first.averaged else self.places
+        by_channel = kernel.reshape(places, self.channels, -1).transpose(1, 0, 2)
+        biases = bias[0] if bias else np.zeros(kernel.shape[1], np.float32)
+        ends = call.output is self.scores
+
+        def begin(units: Array) -> dict[int, Values]:
+            return {before: units if ends else np.column_stack([units, _ones(units)])}
+
+        return LinearTail(biases, by_channel, self._score(begin), first.averaged)
+
+    def _of_basis(self, cut: keras.KerasTensor) -> LinearTail:
+        """Return the tail whose linear layers are found out by what they make of a basis."""
+        inputs = self.places * self.channels
+        if inputs > LARGEST_SPREAD**0.5:
+            raise UnknownKindError
+        # No activations at all, then each single one: a linear layer's bias and its matrix.
+        self.linear[id(cut)] = np.eye(inputs + 1, inputs, -1).reshape(-1, *cut.shape[1:])
         for call in self.calls:
             self._add(call)
-
-    def result(self) -> LinearTail:
         output = id(self.scores)
         if output in self.linear:
             self._root(output)
@@ -167,20 +193,29 @@ class _Translation:
         spread = np.concatenate(matrices, axis=1)
         ends = np.cumsum([matrix.shape[1] for matrix in matrices]).tolist()
         columns = [slice(*pair) for pair in itertools.pairwise([0, *ends])]
-        roots, steps, classes = list(self.roots), list(self.steps), self.scores.shape[-1]
+        roots = list(self.roots)
+
+        def begin(units: Array) -> dict[int, Values]:
+            return {root: units[:, some] for root, some in zip(roots, columns, strict=True)}
+
+        by_channel = spread[1:].reshape(self.places, self.channels, -1).transpose(1, 0, 2)
+        return LinearTail(
+            spread[0].astype(np.float32),
+            np.ascontiguousarray(by_channel, np.float32),
+            self._score(begin),
+        )
+
+    def _score(self, begin: Callable[[Array], dict[int, Values]]) -> Callable[[Array], Array]:
+        """Return what gives scores of the first units, which `begin` gives their names."""
+        steps, output, classes = list(self.steps), id(self.scores), self.scores.shape[-1]
 
         def score(units: Array) -> Array:
-            values: dict[int, Values] = {
-                root: units[:, some] for root, some in zip(roots, columns, strict=True)
-            }
+            values = begin(units)
             for step in steps:
                 values[step.output] = step.run(*(values[item] for item in step.inputs))
             return whole(values[output])[:, :classes]
 
-        by_channel = spread[1:].reshape(self.places, self.channels, -1).transpose(1, 0, 2)
-        return LinearTail(
-            spread[0].astype(np.float32), np.ascontiguousarray(by_channel, np.float32), score
-        )
+        return score
 
     def _add(self, call: Call) -> None:
         layer, inputs, output = call.layer, [id(item) for item in call.inputs], id(call.output)
@@ -254,6 +289,40 @@ class _Translation:
         values = self.linear[root].reshape(len(self.linear[root]), -1)
         values = np.append(values, np.ones((len(values), 1)), axis=1)
         return np.concatenate([values[:1], values[1:] - values[:1]])
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """The dense layer that alone reads the activations, flattened or each channel's mean.
+
+    Attributes:
+        number: Of its call.
+    """
+
+    number: int
+    averaged: bool
+
+
+def _reader(calls: Sequence[Call], cut: keras.KerasTensor) -> _Reader | None:
+    """Return the dense layer that all paths from the cut lead to first, None where it is none."""
+    at, averaged = cut, False
+    for number, call in enumerate(calls):
+        alone = sum(item is at for other in calls for item in other.inputs) == 1
+        if not alone or len(call.inputs) != 1 or call.inputs[0] is not at:
+            return None
+        layer, dimensions = call.layer, len(at.shape)
+        if isinstance(layer, keras.layers.Dense):
+            usual = dimensions == 2 and len(layer.get_weights()) == 1 + layer.use_bias
+            return _Reader(number, averaged) if usual else None
+        pooled = isinstance(layer, keras.layers.GlobalAveragePooling2D) and at.shape == cut.shape
+        if not pooled and not isinstance(layer, (*PASSING, *FLAT)):
+            return None
+        at, averaged = call.output, averaged or pooled
+    return None
+
+
+def _ones(values: Array) -> Array:
+    return np.ones(len(values), values.dtype)
 
 
 def _with_constant(values: Array, constant: bool) -> Array:
