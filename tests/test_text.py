@@ -53,19 +53,6 @@ CLEAN = {
 
 
 @pytest.mark.parametrize("kind", NASTY)
-@pytest.mark.parametrize("kind", NASTY)
-def test_our_own_errors_and_what_is_logged_of_others_are_clean(kind):
-    said = str(UserError(f"expected this, found {NASTY[kind]}"))
-    assert said.isprintable()
-    assert len(said) <= 2000
-    traceback = f"Traceback:\n  File one\nValueError: {NASTY[kind]}"
-    record = logging.LogRecord("a", logging.DEBUG, "", 0, "%s", (traceback,), None)
-    assert Plain().filter(record)
-    lines = record.getMessage().split("\n")
-    assert lines[:2] == ["Traceback:", "  File one"]
-    assert all(line.isprintable() for line in lines)
-
-
 def test_a_name_is_one_short_line_that_steers_nothing(kind):
     shown = plain(NASTY[kind])
     assert shown.isprintable()
@@ -157,3 +144,16 @@ def test_a_layer_that_is_not_there_is_asked_for_in_one_line():
     with pytest.raises(UserError) as caught:
         cut_network(model, "none")
     assert one_sentence(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("kind", NASTY)
+def test_our_own_errors_and_what_is_logged_of_others_are_clean(kind):
+    said = str(UserError(f"expected this, found {NASTY[kind]}"))
+    assert said.isprintable()
+    assert len(said) <= 2000
+    traceback = f"Traceback:\n  File one\nValueError: {NASTY[kind]}"
+    record = logging.LogRecord("a", logging.DEBUG, "", 0, "%s", (traceback,), None)
+    assert Plain().filter(record)
+    lines = record.getMessage().split("\n")
+    assert lines[:2] == ["Traceback:", "  File one"]
+    assert all(line.isprintable() for line in lines)
