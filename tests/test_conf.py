@@ -212,3 +212,6 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(key, tmp_path, monke
     with pytest.raises(UserError, match="locked/inner/most: expected to read and write there, got"):
         check_run(settings_of(given, RunSettings))
     check_run(settings_of(OmegaConf.create(composed(f"{key}={tmp_path}/other")), RunSettings))
+    if key == "tracking.folder":  # with a server nothing is written there
+        elsewhere = composed(f"{key}={locked}", "tracking.uri=http://127.0.0.1:5000")
+        check_run(settings_of(OmegaConf.create(elsewhere), RunSettings))

@@ -149,7 +149,7 @@ def _reach(store: Store) -> None:
             if time.monotonic() >= deadline:
                 raise _unreachable(store, error) from error
             log.info("%s does not answer: waiting for it", store.shown)
-            time.sleep(min(SECONDS_TO_ANSWER, deadline - time.monotonic()))
+            time.sleep(min(SECONDS_TO_ANSWER, max(0, deadline - time.monotonic())))
 
 
 def _retry(times: str) -> None:

@@ -53,8 +53,9 @@ def check_files(settings: Settings) -> None:
     Raises:
         UserError: The message says what is wrong.
     """
-    for folder in (settings.cache, settings.tracking.folder):
-        _check_writable(Path(folder))
+    _check_writable(Path(settings.cache))
+    if settings.tracking.uri is None:  # else nothing is written to its folder
+        _check_writable(Path(settings.tracking.folder))
     data = settings.dataset
     if data.draw and data.draw.root and not Path(data.draw.root).exists():
         raise UserError(
