@@ -24,7 +24,7 @@ def follow(database: Path, experiment: str, timeout: float) -> None:
         timeout: Seconds to wait for who writes to the database.
     """
     here = database.parent / ARTIFACTS
-    with closing(sqlite3.connect(database, timeout)) as file, file:
+    with closing(sqlite3.connect(database, timeout=timeout)) as file, file:
         known = "SELECT artifact_location FROM experiments WHERE name = ?"
         told = file.execute(known, (experiment,)).fetchone()
         was = str(told[0]) if told else ""
