@@ -1,14 +1,15 @@
 """Results on disk under what they depend on, computed once however many jobs ask at once."""
 
-import errno
 import functools
 import hashlib
+import io
 import json
 import logging
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 from filelock import FileLock
@@ -19,10 +20,12 @@ from backdoor.progress import progress
 log = logging.getLogger(__name__)
 Result = TypeVar("Result", bound=NDArray[Any] | str)
 Key = tuple[str | int | float, ...]
+Parts = Iterable[NDArray[Any]]
 
 DIGEST = hashlib.sha256
 CHECKSUM = DIGEST().digest_size  # bytes, at the beginning of a file
 BLOCK = 2**20  # bytes
+GIBIBYTE = 2**30
 LARGE_FILE = 2**28  # bytes, of which the reading is shown
 
 
@@ -31,21 +34,49 @@ class Cache:
 
     The lock of a holder that died is free again, and what it had not finished is not there: files
     are written beside and renamed. One that was damaged since is computed again.
+
+    Args:
+        limit: Gibibytes; what was used longest ago goes as soon as more is held. None is no limit.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, limit: float | None = None) -> None:
+        self.folder, self.limit = Path(folder), limit
 
     def __call__(self, what: str, key: Key, compute: Callable[[], Result]) -> Result:
         """Return what `compute` returns, or returned before under the same `what` and `key`."""
-        entry = DIGEST(json.dumps([what, *key]).encode()).hexdigest()
-        file = self.folder / what / f"{entry}.npy"
-        with FileLock(self.lock(entry)):
+        file = self._file(what, key)
+        with FileLock(self.lock(file.stem)):
             values = _read(file)
             if values is None:
                 values = np.asarray(compute())
-                _write(file, values)
+                self._write(file, values.dtype, values.shape, [values])
         return cast(Result, values if values.ndim else values.item())
+
+    def large(
+        self, what: str, key: Key, shape: tuple[int, ...], compute: Callable[[], Parts]
+    ) -> NDArray[np.float32]:
+        """Return the parts that `compute` yields as one array, which stays on disk.
+
+        It may be larger than memory: each part is written as it comes, and what is read of the
+        array is read then.
+
+        Args:
+            shape: Of the whole array; the parts follow each other along the first axis.
+        """
+        file = self._file(what, key)
+        with FileLock(self.lock(file.stem)):
+            values = _read(file, mapped=True)
+            if values is None:
+                self._write(file, np.dtype(np.float32), shape, compute())
+                values = _mapped(file)
+        return values
+
+    def __str__(self) -> str:
+        """Return where it is and how much it holds."""
+        size = sum(size for _, size, _ in self._held()) / GIBIBYTE
+        return f"{self.folder}, {size:.2f} " + (
+            "GiB" if self.limit is None else f"of {self.limit:g} GiB"
+        )
 
     def digest(self, *paths: Path) -> str:
         """Return the SHA-256 of files and folders, read again only when a file changed."""
@@ -60,6 +91,51 @@ class Cache:
         locks.mkdir(parents=True, exist_ok=True)
         return locks / f"{name}.lock"
 
+    def _file(self, what: str, key: Key) -> Path:
+        entry = DIGEST(json.dumps([what, *key]).encode()).hexdigest()
+        return self.folder / what / f"{entry}.npy"
+
+    def _write(
+        self, file: Path, dtype: np.dtype[Any], shape: tuple[int, ...], parts: Parts
+    ) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        try:
+            with partial.open("wb") as stream:
+                _write(stream, dtype, shape, parts)
+        except BaseException as error:
+            partial.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(partial)  # as of a full disk
+            raise
+        partial.replace(file)
+        self._make_room(file)
+
+    def _make_room(self, newest: Path) -> None:
+        """Remove what was used longest ago until no more than the limit is held.
+
+        Who has mapped such a file keeps what it has.
+        """
+        if self.limit is None:
+            return
+        held = sorted(self._held())
+        over = sum(size for _, size, _ in held) - self.limit * GIBIBYTE
+        for _, size, file in held:
+            if over <= 0:
+                return
+            if file != newest:
+                file.unlink(missing_ok=True)
+                over -= size
+
+    def _held(self) -> list[tuple[int, int, Path]]:
+        """Return when each file was used last, its bytes, and where it is."""
+        held = []
+        for file in self.folder.glob("*/*.npy"):
+            with suppress(FileNotFoundError):  # another process removed it
+                state = file.stat()
+                held.append((state.st_mtime_ns, state.st_size, file))
+        return held
+
 
 class NoCache:
     """Computes everything anew."""
@@ -68,9 +144,24 @@ class NoCache:
         """Return what `compute` returns."""
         return compute()
 
+    def large(
+        self, what: str, key: Key, shape: tuple[int, ...], compute: Callable[[], Parts]
+    ) -> NDArray[np.float32]:
+        """Return the parts that `compute` yields as one array."""
+        return joined(shape, compute())
+
     def digest(self, *paths: Path) -> str:
         """Return the SHA-256 of files and folders."""
         return sha256(*paths)
+
+
+def joined(shape: tuple[int, ...], parts: Parts) -> NDArray[np.float32]:
+    """Return parts that follow each other along the first axis as one array, in memory."""
+    values, start = np.empty(shape, np.float32), 0
+    for part in parts:
+        values[start : start + len(part)] = part
+        start += len(part)
+    return values
 
 
 def sha256(*paths: str | Path) -> str:
@@ -109,35 +200,42 @@ def _files_of(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
 
 
-def _write(file: Path, values: NDArray[Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    try:
-        with partial.open("w+b") as stream:
-            stream.write(bytes(CHECKSUM))
-            np.save(stream, values, allow_pickle=False)
-            stream.seek(CHECKSUM)
-            checksum = hashlib.file_digest(stream, DIGEST).digest()
-            stream.seek(0)
-            stream.write(checksum)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        if error.errno is None:  # of a full disk, NumPy says how much it wrote, not why
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial)) from error
-        raise
-    partial.replace(file)
+def _write(stream: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...], parts: Parts) -> None:
+    """Write the checksum of what follows, and an array as NumPy writes it."""
+    header = io.BytesIO()
+    described = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": described, "fortran_order": False, "shape": shape}
+    )
+    digest = DIGEST(header.getvalue())
+    stream.write(bytes(CHECKSUM) + header.getvalue())
+    for part in parts:
+        values = np.ascontiguousarray(part)
+        digest.update(values.data)
+        stream.write(values.data)
+    stream.seek(0)
+    stream.write(digest.digest())
 
 
-def _read(file: Path) -> NDArray[Any] | None:
+def _read(file: Path, mapped: bool = False) -> NDArray[Any] | None:
     """Return what the file holds, None where there is none or its checksum differs."""
     try:
         with file.open("rb") as stream:
             expected = stream.read(CHECKSUM)
             if hashlib.file_digest(stream, DIGEST).digest() == expected:
+                os.utime(file)  # it is in use
                 stream.seek(CHECKSUM)
-                values: NDArray[Any] = np.load(stream, allow_pickle=False)
-                return values
+                return _mapped(file) if mapped else np.load(stream, allow_pickle=False)
     except FileNotFoundError:
         return None
     log.warning("%s: expected what was written there, found it damaged: computing it again", file)
     return None
+
+
+def _mapped(file: Path) -> NDArray[Any]:
+    """Return the array in a file that `_write` wrote, of which nothing is read yet."""
+    with file.open("rb") as stream:
+        stream.seek(CHECKSUM)
+        np.lib.format.read_magic(stream)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        return np.asarray(np.memmap(stream, dtype, "r", stream.tell(), shape))

@@ -7,6 +7,7 @@ rates are fractions in [0, 1]. NumPy and SciPy alone.
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -14,13 +15,18 @@ from numpy.typing import NDArray
 
 from backdoor.versions import version
 
-Labels = NDArray[np.int64]
+Labels = NDArray[np.integer[Any]]
 Rates = NDArray[np.float64]
 Hits = NDArray[np.bool_]
 
 CONFIDENCE = 0.95  # of intervals
 MOST_PARTS = 20  # targets or triggers that are told apart
 LOW, HIGH = "/low", "/high"  # ends of a rate's interval, behind its name
+
+
+def label_type(classes: int) -> np.dtype[Any]:
+    """Return the smallest type that holds all classes, and N for "backdoored"."""
+    return np.min_scalar_type(classes)
 
 
 def goodnet_labels(badnet: Labels, pruned: Labels, classes: int) -> Labels:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from backdoor.attacks.inversion import Array
 from backdoor.attacks.suspicion import EstimatedTrigger
@@ -40,7 +41,7 @@ class Trigger:
     suspect: int
     mask: Array
     pattern: Array
-    others: Labels
+    others: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.evaluation import flip_depth
+from backdoor.evaluation import Labels, flip_depth
 from backdoor.pictures.picture_set import PictureSet, read_stored
 from backdoor.pictures.scale import as_bytes
 from backdoor.pictures.test_bed import POISONED_TEST
@@ -24,10 +24,10 @@ class Samples:
     """Pictures (n, height, width, channels); of each its class, labels, and whether poisoned."""
 
     pictures: NDArray[np.uint8]
-    truth: NDArray[np.int64]
-    badnet: NDArray[np.int64]
-    pruned: NDArray[np.int64]
-    goodnet: NDArray[np.int64]
+    truth: Labels
+    badnet: Labels
+    pruned: Labels
+    goodnet: Labels
     poisoned: NDArray[np.bool_]
 
 

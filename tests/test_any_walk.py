@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import (
+    conv_pool_dense,
     file_with,
     ranked,
     really_pruned,
@@ -11,6 +12,7 @@ from conftest import (
     with_random_weights,
 )
 
+from backdoor.evaluation import goodnet_labels
 from backdoor.networks.cut import compute_activations, cut_network
 from backdoor.pictures.readers import open_pictures
 from backdoor.pruning import any_walk
@@ -51,19 +53,19 @@ def test_the_walk_is_that_of_networks_with_zeroed_convolutions(
 def test_the_fastest_way_is_taken(network, pictures, monkeypatch):
     cut, taken = cut_network(network), []
     activations, order = np.array(cut.head(pictures)), np.arange(6)
-    for way in ("linear_walk", "walk", "walk_on_device"):
+    for way in ("linear_walk", "_plain_walk", "walk_on_device"):
         monkeypatch.setattr(any_walk, way, lambda *given, way=way: taken.append(way))
     walk_network(cut, activations, order)
     monkeypatch.setattr(any_walk, "linear_tail", lambda tail: None)
     walk_network(cut, activations, order)
     monkeypatch.undo()
-    monkeypatch.setattr(any_walk, "walk", lambda *given: taken.append("infinite"))
+    monkeypatch.setattr(any_walk, "_plain_walk", lambda *given: taken.append("infinite"))
     for value in (np.inf, -np.inf, np.nan):
         walk_network(cut, np.where(activations > 1, value, activations), order)
     monkeypatch.setattr(any_walk, "walk_on_device", lambda *given: taken.append("device"))
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
     walk_network(cut, activations, order)
-    assert taken == ["linear_walk", "walk", *["infinite"] * 3, "device"]
+    assert taken == ["linear_walk", "_plain_walk", *["infinite"] * 3, "device"]
 
 
 def test_infinite_activations_are_walked_plainly(network, pictures):
@@ -83,3 +85,29 @@ def test_a_batch_of_one_picture_and_several_batches_a_thread(pictures):
     expected = plain(cut, activations, order)
     np.testing.assert_array_equal(linear(cut, activations, order), expected)
     np.testing.assert_array_equal(linear(cut, activations[:1], order), expected[:, :1])
+
+
+def test_many_pictures_are_walked_part_by_part(pictures, monkeypatch, caplog):
+    cut = cut_network(conv_pool_dense())
+    activations = cut.activate([pictures], len(pictures))
+    order = np.arange(cut.channels)[::-1]
+    whole = plain(cut, activations, order)
+    monkeypatch.setattr("backdoor.pruning.any_walk.linear_tail", lambda tail: None)
+    monkeypatch.setattr("backdoor.pruning.walk.PART", 3 * activations[0].nbytes + 1)
+    with caplog.at_level("INFO"):
+        np.testing.assert_array_equal(walk_network(cut, activations, order, "Walk"), whole)
+    count = -(-len(pictures) // 3)
+    assert caplog.messages[0] == f"Walk, part 1 of {count} ..."
+    assert len(caplog.messages) == 2 * count
+
+
+def test_labels_are_of_the_smallest_type_that_holds_every_class_and_backdoored(pictures):
+    for classes, kind in ((3, np.uint8), (255, np.uint8), (256, np.uint16), (1283, np.uint16)):
+        cut = cut_network(conv_pool_dense(classes=classes))
+        activations = cut.activate([pictures], len(pictures))
+        order = np.arange(cut.channels)
+        for way in (plain, linear, on_device):
+            assert way(cut, activations, order).dtype == kind
+        assert cut.classify_pictures(pictures).dtype == kind
+        badnet, pruned = np.array([0, 1], kind), np.array([0, 2], kind)
+        assert goodnet_labels(badnet, pruned, classes).tolist() == [0, classes]

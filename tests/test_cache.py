@@ -7,9 +7,10 @@ import threading
 import time
 
 import numpy as np
+import pytest
 
 from backdoor import cache
-from backdoor.cache import Cache, sha256
+from backdoor.cache import Cache, NoCache, sha256
 
 
 def test_what_was_computed_is_not_computed_again(tmp_path):
@@ -104,3 +105,79 @@ def test_the_reading_of_a_large_file_is_shown(tmp_path, monkeypatch, caplog):
         monkeypatch.setattr(cache, "BLOCK", 1000)
         assert sha256(path) == expected
     assert caplog.messages[0] == "SHA-256 of large.h5 ..."
+
+
+def parts(*values):
+    return iter([np.full((2, 3), value, np.float32) for value in values])
+
+
+def test_a_large_result_is_written_part_by_part_and_read_from_the_file(tmp_path):
+    written = [
+        Cache(tmp_path).large("activations", ("a",), (4, 3), lambda: parts(1, 2)),
+        Cache(tmp_path).large("activations", ("a",), (4, 3), lambda: 1 / 0),
+        NoCache().large("activations", ("a",), (4, 3), lambda: parts(1, 2)),
+    ]
+    for values in written:
+        assert values.dtype == np.float32
+        assert values.tolist() == [[1, 1, 1], [1, 1, 1], [2, 2, 2], [2, 2, 2]]
+    assert isinstance(written[0].base, np.memmap)
+    assert isinstance(written[1].base, np.memmap)
+
+
+def test_a_large_result_that_was_damaged_or_not_finished_is_computed_again(tmp_path):
+    def broken():
+        yield np.zeros((2, 3), np.float32)
+        raise ValueError("a bad picture")
+
+    cache = Cache(tmp_path)
+    with pytest.raises(ValueError, match="a bad picture"):
+        cache.large("activations", ("a",), (4, 3), broken)
+    assert not list((tmp_path / "activations").iterdir())
+    cache.large("activations", ("a",), (4, 3), lambda: parts(1, 2))
+    (file,) = (tmp_path / "activations").iterdir()
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert cache.large("activations", ("a",), (4, 3), lambda: parts(5, 6))[0, 0] == 5
+
+
+def test_what_was_used_longest_ago_goes_beyond_the_limit(tmp_path):
+    """Three results of 1 KiB and the header each, room for two."""
+    cache = Cache(tmp_path, limit=2.5 * 1200 / 2**30)
+    for number, name in enumerate("abc"):
+        cache("walk", (name,), lambda number=number: np.full(1024, number, np.uint8))
+        held = sorted(tmp_path.glob("walk/*.npy"), key=lambda file: file.stat().st_mtime_ns)
+        os.utime(held[-1], ns=(number, number))
+        if name == "b":
+            assert cache("walk", ("a",), lambda: 9)[0] == 0  # used again, so newer than b
+    found = {name: cache("walk", (name,), lambda: np.zeros(0)) for name in "ac"}
+    assert {name: values[:1].tolist() for name, values in found.items()} == {"a": [0], "c": [2]}
+    assert cache("walk", ("b",), lambda: 9) == 9
+
+
+def test_the_newest_result_stays_and_without_a_limit_all_do(tmp_path):
+    small = Cache(tmp_path, limit=1e-9)
+    assert small("walk", ("a",), lambda: np.ones(99)).sum() == 99
+    assert small("walk", ("a",), lambda: 1 / 0).sum() == 99
+    for name in "bcd":
+        Cache(tmp_path)("walk", (name,), lambda: np.ones(99))
+    assert len(list(tmp_path.glob("walk/*.npy"))) == 4
+
+
+def test_a_cache_says_how_much_it_holds(tmp_path):
+    assert str(Cache(tmp_path / "none", 20)) == f"{tmp_path / 'none'}, 0.00 of 20 GiB"
+    (tmp_path / "walk").mkdir()
+    with (tmp_path / "walk" / "a.npy").open("wb") as file:
+        file.truncate(3 * 2**29)
+    assert str(Cache(tmp_path)) == f"{tmp_path}, 1.50 GiB"
+    assert str(Cache(tmp_path, 1.5)) == f"{tmp_path}, 1.50 of 1.5 GiB"
+
+
+def test_a_full_disk_is_told_with_the_place(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache, "_write", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*partial'"):
+        Cache(tmp_path)("walk", ("a",), lambda: 1)
+    assert not list((tmp_path / "walk").iterdir())

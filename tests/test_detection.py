@@ -151,7 +151,7 @@ def test_poisoned_pictures_do_not_choose(bed, tmp_path):
 def test_a_cache_answers_without_the_head(bed, tmp_path, monkeypatch):
     network = colour_network()
     first = detect(network, bed, "asc", [40], cache=Cache(tmp_path / "cache"))
-    monkeypatch.setattr("backdoor.pruning.kept.compute_activations", None)
+    monkeypatch.setattr("backdoor.pruning.kept.activations_of", None)
     again = detect(network, bed, "asc", [80], cache=Cache(tmp_path / "cache"))
     for name, labels in first.labels.items():
         np.testing.assert_array_equal(again.labels[name], labels)

@@ -38,8 +38,8 @@ from experiments import run
 sys.exit(run.main())
 """
 POINTS = {
-    "before the head": "backdoor.pruning.kept:compute_activations:before",
-    "a cache file half written": "numpy:save:half",
+    "before the head": "backdoor.pruning.kept:activations_of:before",
+    "a cache file half written": "backdoor.cache:_write:half",
     "a cache file not yet renamed": "pathlib:Path.replace:before",
     "in the walk": "backdoor.pruning.fast_walk:_walk_back:before",
     "the walk done, not kept": "backdoor.pruning.any_walk:linear_walk:after",

@@ -223,7 +223,7 @@ def test_every_order_says_what_it_needs():
 def test_the_version_of_an_order_names_the_search_where_it_searches():
     assert version_of_order("asc") == "asc:ascending-1"
     assert version_of_order("stimulation") == "stimulation:stimulation-1:search-2"
-    assert version_of_order("oracle_tac") == "oracle_tac:trigger_activated_change-1"
+    assert version_of_order("oracle_tac") == "oracle_tac:trigger_activated_change-2"
     assert version_of_order("no such order") == "no such order"
 
 
@@ -266,3 +266,27 @@ def test_the_published_mean_activations_give_the_published_order():
     assert dead == 31
     assert set(order[:dead]) == set(published[:dead])  # published in an unstable sort's order
     assert order[dead:] == published[dead:]
+
+
+@pytest.mark.parametrize("order", ["std", "apoz", "oracle_tac"])
+def test_scores_of_sets_larger_than_memory_are_the_same(order, monkeypatch):
+    rng = np.random.default_rng(1)
+    clean = np.maximum(rng.normal(size=(7, 2, 3, 4)), 0).astype(np.float32)
+    poisoned = PoisonedEvidence(clean[::-1] ** 2, np.zeros(7, np.int64))
+
+    def scores():
+        evidence = Evidence.of_activations(clean)
+        if order in ORACLES:
+            return ORACLES[order](evidence, poisoned)
+        return SCORES[order](evidence)
+
+    by_hand = {
+        "std": clean.reshape(-1, 4).std(axis=0, dtype=np.float64),
+        "apoz": -(clean == 0).mean(axis=(0, 1, 2)),
+        "oracle_tac": -np.linalg.norm((clean[::-1] ** 2 - clean).reshape(7, 6, 4), axis=1).mean(
+            axis=0
+        ),
+    }
+    for part in (2**27, 2 * clean[0].nbytes, 1):
+        monkeypatch.setattr("backdoor.pruning.walk.PART", part)
+        np.testing.assert_allclose(scores(), by_hand[order], rtol=1e-6)

@@ -114,7 +114,7 @@ DIGESTS = {
     "make-1": "7ce7e53b273a",
     "channels_to_remove-1": "70a30699c2e6",
     "descending-1": "1d70367438e4",
-    "deviation-1": "51c93be82877",
+    "deviation-2": "51c93be82877",
     "drawn-1": "053050071e68",
     "estimated_trigger-1": "8cd1bfa6f60b",
     "evaluate_clean-2": "5e2934391348",
@@ -133,7 +133,7 @@ DIGESTS = {
     "read_chunks-1": "4e273425a22b",
     "stimulation-1": "5c6e164face3",
     "taylor-1": "74a4e597e35e",
-    "trigger_activated_change-1": "d9293fb8f5d3",
+    "trigger_activated_change-2": "d9293fb8f5d3",
     "walk-1": "471d11569891",
     "zeros-1": "cc8568a8ae9a",
 }

@@ -6,7 +6,7 @@ the network answers with channels removed. Neither is ever changed.
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,9 @@ import tensorflow as tf
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
+from backdoor.cache import joined
 from backdoor.errors import UserError
+from backdoor.evaluation import Labels, label_type
 from backdoor.networks.ends import check_ends, one_score_a_class
 from backdoor.networks.filters import Filters, chain_to, filters_of
 from backdoor.networks.graph import calls_of
@@ -57,6 +59,11 @@ class CutNetwork:
     @property
     def channels(self) -> int:
         return int(self.head.output_shape[-1])
+
+    @property
+    def activation_shape(self) -> tuple[int, ...]:
+        """Of one picture, channels last."""
+        return tuple(self.head.output_shape[1:])
 
     @property
     def picture_shape(self) -> tuple[int, int, int]:
@@ -121,7 +128,7 @@ class CutNetwork:
         return gradient
 
     @cached_property
-    def classify_activations(self) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
+    def classify_activations(self) -> Callable[[NDArray[np.float32]], Labels]:
         """The tail as a function of arrays: activations (n, ..., C) to labels (n,)."""
         return _in_batches(_compiled(self.tail, labels=True), CHUNK)
 
@@ -131,25 +138,27 @@ class CutNetwork:
         return _in_batches(_compiled(self.logit_tail, labels=False), CHUNK)
 
     @cached_property
-    def classify_pictures(self) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
+    def classify_pictures(self) -> Callable[[NDArray[np.float32]], Labels]:
         """B as a function of arrays: pictures to labels (n,)."""
         return _in_batches(_compiled(self.model, labels=True), CHUNK)
 
     def activate(
         self, chunks: Iterable[NDArray[np.float32]], count: int, what: str = "Head"
     ) -> NDArray[np.float32]:
-        """Return the head's output for the `count` pictures of all chunks, (count, ..., C).
+        """Return the head's output for the `count` pictures of all chunks, (count, ..., C)."""
+        parts = self.activation_parts(chunks, count, what)
+        return joined((count, *self.activation_shape), parts)
+
+    def activation_parts(
+        self, chunks: Iterable[NDArray[np.float32]], count: int, what: str = "Head"
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield the head's output for each chunk of `count` pictures in all.
 
         A few chunks are on their way at once: one is read while others are computed.
         """
         threads = Parallel(IN_FLIGHT, "threading", "generator", batch_size=1)
         parts = threads(delayed(self.activate_pictures)(chunk) for chunk in chunks)
-        activations = np.empty((count, *self.head.output_shape[1:]), np.float32)
-        start = 0
-        for part in progress(parts, what, -(-count // CHUNK)):
-            activations[start : start + len(part)] = part
-            start += len(part)
-        return activations
+        return progress(parts, what, -(-count // CHUNK))
 
     @cached_property
     def activate_pictures(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
@@ -181,7 +190,13 @@ def cut_network(model: keras.Model, layer: str = "auto") -> CutNetwork:
 
 def compute_activations(network: CutNetwork, pictures: PictureSet) -> NDArray[np.float32]:
     """Return the head's output for all pictures, shape (n, ..., C)."""
-    return network.activate(read_chunks(pictures), len(pictures), f"Head on {pictures.name}")
+    return joined((len(pictures), *network.activation_shape), activations_of(network, pictures))
+
+
+def activations_of(network: CutNetwork, pictures: PictureSet) -> Iterator[NDArray[np.float32]]:
+    """Yield the head's output for all pictures, chunk by chunk."""
+    chunks = read_chunks(pictures)
+    return network.activation_parts(chunks, len(pictures), f"Head on {pictures.name}")
 
 
 def fingerprint(model: keras.Model) -> str:
@@ -195,12 +210,14 @@ def fingerprint(model: keras.Model) -> str:
 def _compiled(
     model: keras.Model, labels: bool
 ) -> Callable[[NDArray[np.float32]], NDArray[np.generic]]:
+    smallest = label_type(model.output_shape[-1])
+
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
     )
     def run(batch: tf.Tensor) -> tf.Tensor:
         output = model(batch, training=False)
-        return tf.argmax(output, axis=-1) if labels else output
+        return tf.cast(tf.argmax(output, axis=-1), smallest) if labels else output
 
     return lambda batch: run(batch).numpy()
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
+from backdoor.evaluation import Labels
 from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.picture_set import PictureSet, read_pictures
 
@@ -50,7 +50,7 @@ def pruning_layer(network: CutNetwork, removed: Sequence[int]) -> keras.layers.L
 def saved_and_loaded(
     model: keras.Model,
     path: Path,
-    answers: Iterable[tuple[PictureSet, NDArray[np.int64]]],
+    answers: Iterable[tuple[PictureSet, Labels]],
     rng: np.random.Generator,
 ) -> keras.Model:
     """Save a network and load it again.

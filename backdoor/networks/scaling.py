@@ -10,6 +10,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from backdoor.errors import UnfitError
+from backdoor.evaluation import Labels
 from backdoor.networks.cut import CutNetwork
 from backdoor.networks.graph import calls_of
 from backdoor.pictures.picture_set import PictureSet, evenly, read_stored
@@ -122,7 +123,7 @@ def near_chance(network: CutNetwork, truth: NDArray[np.int64], accuracy: float) 
     return accuracy <= chance + 0.1 * (1 - chance)
 
 
-def _answers(network: CutNetwork, stored: NDArray[np.float32]) -> dict[str, NDArray[np.int64]]:
+def _answers(network: CutNetwork, stored: NDArray[np.float32]) -> dict[str, Labels]:
     """Return the network's labels of pictures in each scale that they may be brought to."""
     scales = scales_of(stored).items()
     return {name: network.classify_pictures(scale.apply(stored)) for name, scale in scales}
@@ -133,7 +134,7 @@ def _scales_by_itself(network: CutNetwork) -> bool:
     return isinstance(calls[0].layer, keras.layers.Rescaling | keras.layers.Normalization)
 
 
-def _other_order(answers: Mapping[str, NDArray[np.int64]], truth: NDArray[np.int64]) -> str:
+def _other_order(answers: Mapping[str, Labels], truth: NDArray[np.int64]) -> str:
     """Say so if a network is right once its classes are put into another order; else nothing."""
     classes = 1 + max(int(truth.max()), *(int(labels.max()) for labels in answers.values()))
     if len(truth) < PICTURES_TO_PAIR * classes:

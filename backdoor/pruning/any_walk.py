@@ -12,7 +12,7 @@ from backdoor.networks.cut import CutNetwork
 from backdoor.pruning.device_walk import walk_on_device
 from backdoor.pruning.fast_walk import LinearTail, linear_walk
 from backdoor.pruning.linear_layers import translated
-from backdoor.pruning.walk import Activations, walk
+from backdoor.pruning.walk import Activations, parts_of, walk
 
 
 def walk_network(
@@ -29,9 +29,21 @@ def walk_network(
     # In a sum of products, infinity times zero is NaN.
     finite = np.isfinite([activations.min(), activations.max()]).all()
     if tail is None or not finite:
-        return walk(activations, order, network.classify_activations, what)
+        return _plain_walk(network, activations, order, what)
     threads = tf.config.threading.get_intra_op_parallelism_threads() or 1
     return linear_walk(activations, order, tail, threads, what)
+
+
+def _plain_walk(
+    network: CutNetwork, activations: Activations, order: NDArray[np.int64], what: str
+) -> Labels:
+    """Walk with as many pictures at once as fit well into memory."""
+    parts = parts_of(activations)
+    labels = []
+    for number, rows in enumerate(parts, start=1):
+        said = f"{what}, part {number} of {len(parts)}" if what and len(parts) > 1 else what
+        labels.append(walk(activations[rows], order, network.classify_activations, said))
+    return np.concatenate(labels, axis=1)
 
 
 @functools.lru_cache(maxsize=1)

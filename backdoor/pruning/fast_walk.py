@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from backdoor.evaluation import Labels
+from backdoor.evaluation import Labels, label_type
 from backdoor.progress import progress
 from backdoor.pruning.walk import Activations
 
@@ -34,6 +36,11 @@ class LinearTail:
     score: Callable[[Activations], Activations]
     averaged: bool = False
 
+    @cached_property
+    def label_type(self) -> np.dtype[Any]:
+        """The type of labels."""
+        return label_type(self.score(self.bias[None]).shape[1])
+
     def by_place(self, activations: Activations) -> Activations:
         """Return what the first units are of, (m, places, C), of activations (m, ..., C)."""
         flat = activations.reshape(len(activations), -1, activations.shape[-1])
@@ -54,7 +61,8 @@ class LinearTail:
 
     def classify(self, activations: Activations) -> Labels:
         """Return the labels of activations (m, ..., C)."""
-        return np.asarray(self.score(self.units(activations)).argmax(axis=1))
+        labels = self.score(self.units(activations)).argmax(axis=1)
+        return np.asarray(labels.astype(self.label_type))
 
 
 def linear_walk(
@@ -76,7 +84,7 @@ def linear_walk(
     rounds = math.ceil(len(alike) / (threads * BATCH))
     size = math.ceil(len(alike) / (threads * rounds))  # so that all threads end together
     batches = [alike[start : start + size] for start in range(0, len(alike), size)]
-    labels = np.empty((len(order) + 1, len(activations)), np.int64)
+    labels = np.empty((len(order) + 1, len(activations)), tail.label_type)
 
     def walk_batch(batch: NDArray[np.int64]) -> None:
         labels[:, batch] = _walk_back(by_place[batch], order, tail)
@@ -91,7 +99,7 @@ def _walk_back(pictures: Activations, order: NDArray[np.int64], tail: LinearTail
     """Return the labels of activations (n, places, C) at every k, (C + 1, n)."""
     by_channel = np.ascontiguousarray(pictures.transpose(0, 2, 1))
     active = (pictures != 0).any(axis=1).T
-    labels = np.empty((len(order) + 1, len(pictures)), np.int64)
+    labels = np.empty((len(order) + 1, len(pictures)), tail.label_type)
     units = np.tile(tail.bias, (len(pictures), 1))
     labels[-1] = tail.score(units[:1]).argmax()
     for k in range(len(order) - 1, -1, -1):

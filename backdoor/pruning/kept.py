@@ -14,7 +14,7 @@ from backdoor.device import device_name
 from backdoor.errors import UserError
 from backdoor.evaluation import Labels
 from backdoor.networks.checks import check_bed
-from backdoor.networks.cut import CutNetwork, compute_activations
+from backdoor.networks.cut import CutNetwork, activations_of
 from backdoor.pictures.picture_set import read_chunks
 from backdoor.pictures.readers import files_behind
 from backdoor.pictures.test_bed import CLEAN_VALID, POISONED_VALID, TestBed
@@ -129,16 +129,14 @@ class Kept:
 
         Where the cache has them, no head is run.
         """
-        smallest = np.min_scalar_type(self.network.classes)
         what = f"Walk on {self.bed.sets[name].name}"
 
-        def compute() -> NDArray[np.unsignedinteger]:
-            activations = self.activations(name)
-            return walk_network(self.network, activations, channels, what).astype(smallest)
+        def compute() -> Labels:
+            return walk_network(self.network, self.activations(name), channels, what)
 
         key = (*self.key(name), version_of(walk), *channels.tolist())
         with self.stage("walk"):
-            return self.cache("walk", key, compute).astype(np.int64)
+            return self.cache("walk", key, compute)
 
     @cached_property
     def tail(self) -> Tail:
@@ -151,9 +149,11 @@ class Kept:
 
     def _activations(self, name: str, site: CutNetwork) -> Activations:
         what = "activations" if site is self.network else "unpooled activations"
+        pictures = self.bed.sets[name]
+        shape = (len(pictures), *site.activation_shape)
         with self.stage("head"):
-            return self.cache(
-                what, self.key(name), lambda: compute_activations(site, self.bed.sets[name])
+            return self.cache.large(
+                what, self.key(name), shape, lambda: activations_of(site, pictures)
             )
 
     def _poisoned(self, order: str, site: CutNetwork) -> PoisonedEvidence:

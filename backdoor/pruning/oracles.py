@@ -8,10 +8,11 @@ from backdoor.pruning.effects import cross_entropy, effect_of_each, not_answered
 from backdoor.pruning.evidence import Evidence, PoisonedEvidence
 from backdoor.pruning.needs import CLASSES, PICTURES, POISONED, WEIGHTS, needs
 from backdoor.pruning.scores import Scores
+from backdoor.pruning.walk import parts_of
 from backdoor.versions import version
 
 
-@version(1)
+@version(2)
 @needs(PICTURES, POISONED)
 def trigger_activated_change(evidence: Evidence, poisoned: PoisonedEvidence) -> Scores:
     """Largest change of activation by the trigger first.
@@ -23,8 +24,12 @@ def trigger_activated_change(evidence: Evidence, poisoned: PoisonedEvidence) -> 
     clean, triggered = evidence.activations, poisoned.activations
     if not poisoned.twins:
         clean, triggered = clean.mean(axis=0)[None], triggered.mean(axis=0)[None]
-    change = (triggered - clean).reshape(len(clean), -1, clean.shape[-1])
-    return -np.asarray(np.linalg.norm(change, axis=1).mean(axis=0), np.float64)
+    total = np.zeros(clean.shape[-1])
+    for rows in parts_of(clean):
+        change = triggered[rows] - clean[rows]
+        by_place = change.reshape(len(change), -1, change.shape[-1])
+        total += np.linalg.norm(by_place, axis=1).sum(axis=0, dtype=np.float64)
+    return -total / len(clean)
 
 
 @version(1)

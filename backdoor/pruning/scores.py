@@ -8,6 +8,7 @@ project. Where a pass is needed for every channel, at most `evidence.MOST` pictu
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from backdoor.pruning.effects import cross_entropy, effect_of_each, greedy_removal, push_of_each
 from backdoor.pruning.evidence import Evidence
 from backdoor.pruning.needs import CLASSES, NOTHING, PICTURES, SUSPECT, WEIGHTS, needs
+from backdoor.pruning.walk import Activations, parts_of
 from backdoor.versions import version
 
 Scores = NDArray[np.float64]
@@ -51,11 +53,13 @@ def maximum(evidence: Evidence) -> Scores:
     return np.asarray(_by_channel(evidence).max(axis=0), np.float64)
 
 
-@version(1)
+@version(2)
 @needs(PICTURES)
 def deviation(evidence: Evidence) -> Scores:
     """Least standard deviation of the activation first."""
-    return np.asarray(_by_channel(evidence).std(axis=0, dtype=np.float64))
+    mean = mean_activation(evidence.activations)
+    squares = _sum_of(lambda part: np.square(part - mean), evidence.activations)
+    return np.asarray(np.sqrt(squares / len(_by_channel(evidence))))
 
 
 @version(1)
@@ -65,7 +69,8 @@ def zeros(evidence: Evidence) -> Scores:
 
     APoZ: Hu, Peng, Tai, Tang, "Network Trimming", arXiv 1607.03250.
     """
-    return -np.asarray((_by_channel(evidence) == 0).mean(axis=0))
+    zero = _sum_of(lambda part: part == 0, evidence.activations)
+    return -np.asarray(zero / len(_by_channel(evidence)))
 
 
 @version(1)
@@ -184,6 +189,15 @@ def mean_activation(activations: NDArray[np.float32]) -> Scores:
     """Return each channel's mean over all other axes (pictures, height, width), shape (C,)."""
     axes = tuple(range(activations.ndim - 1))
     return np.asarray(activations.mean(axis=axes, dtype=np.float64))
+
+
+def _sum_of(
+    measure: Callable[[NDArray[np.float32]], NDArray[Any]], activations: Activations
+) -> Scores:
+    """Return each channel's sum of a measure of its activations, shape (C,)."""
+    parts = (activations[rows] for rows in parts_of(activations))
+    flat = (part.reshape(-1, part.shape[-1]) for part in parts)
+    return np.asarray(sum(measure(part).sum(axis=0, dtype=np.float64) for part in flat))
 
 
 def _by_channel(evidence: Evidence) -> NDArray[np.float32]:

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 Activations = NDArray[np.float32]
 
+PART = 2**27  # bytes of activations that are computed with at once, where a set may be many more
+
+
+def parts_of(activations: Activations) -> list[slice]:
+    """Return rows that together are all pictures, so many at once as fit well into memory."""
+    size = max(1, PART // activations[:1].nbytes)
+    return [slice(start, start + size) for start in range(0, len(activations), size)]
+
 
 @version(1)
 def walk(
@@ -35,8 +43,9 @@ def walk(
         what: What to call it while progress is shown.
     """
     remaining = activations.copy()
-    labels = np.empty((len(order) + 1, len(activations)), np.int64)
-    labels[0] = classify(remaining)
+    badnet = classify(remaining)
+    labels = np.empty((len(order) + 1, len(badnet)), badnet.dtype)
+    labels[0] = badnet
     for k, channel in enumerate(progress(order, what, len(order)), start=1):
         labels[k] = labels[k - 1]
         active = np.flatnonzero(remaining[..., channel].reshape(len(remaining), -1).any(axis=1))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor.evaluation import HIGH, LOW, goodnet_labels, mcnemar
+from backdoor.evaluation import HIGH, LOW, Labels, goodnet_labels, mcnemar
 from backdoor.pictures.test_bed import CLEAN_TEST, POISONED_TEST
 from backdoor.pruning.orders import is_oracle, needed, orders
 from backdoor.reporting.combinations import Cell
@@ -99,7 +99,7 @@ def _tests(usual: Record, record: Record) -> Tests:
 
 
 def _right(record: Record) -> NDArray[np.bool_]:
-    truth: NDArray[np.int64] = record.labels[f"{CLEAN_TEST}_truth"]
+    truth: Labels = record.labels[f"{CLEAN_TEST}_truth"]
     return np.asarray(_goodnet(record, CLEAN_TEST) == truth)
 
 
@@ -107,7 +107,7 @@ def _hit(record: Record) -> NDArray[np.bool_]:
     return np.asarray(_goodnet(record, POISONED_TEST) == record.targets)
 
 
-def _goodnet(record: Record, name: str) -> NDArray[np.int64]:
+def _goodnet(record: Record, name: str) -> Labels:
     badnet, pruned = (record.labels[f"{name}_{what}"] for what in ("badnet", "pruned"))
     return goodnet_labels(badnet, pruned, record.classes)
 

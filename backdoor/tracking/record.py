@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from backdoor.cache import sha256
 from backdoor.evaluation import (
+    Labels,
     evaluate_clean,
     evaluate_network,
     evaluate_poisoned,
@@ -183,7 +184,7 @@ def log_artifacts(
     curves: Curves,
     samples: Mapping[str, Samples],
     figures: Mapping[str, Figure],
-    repaired: Mapping[str, NDArray[np.int64]],
+    repaired: Mapping[str, Labels],
     folder: Path,
 ) -> None:
     """Log the channels removed, the labels, the curves, sample pictures and class counts as files.
@@ -330,16 +331,16 @@ class Record:
         return self._curve_in_file(name)
 
     @cached_property
-    def labels(self) -> dict[str, NDArray[np.int64]]:
+    def labels(self) -> dict[str, Labels]:
         """What networks say of the test sets, and the truth; lost as `samples` says."""
         return self._arrays(LABELS_FILE)
 
     @property
-    def targets(self) -> NDArray[np.int64]:
+    def targets(self) -> Labels:
         """What the attacker wants of each poisoned test picture, (n,)."""
         return self._targets(self.labels)
 
-    def _targets(self, labels: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+    def _targets(self, labels: Mapping[str, Labels]) -> Labels:
         if TARGETS in labels:
             return labels[TARGETS]
         one = int(self.params[TARGET])  # earlier runs knew one for all
@@ -409,8 +410,8 @@ class Record:
                 f"in its artifacts"
             )
 
-    def _recomputed(self, labels: Mapping[str, NDArray[np.int64]]) -> dict[str, float]:
-        def of(name: str) -> list[NDArray[np.int64]]:
+    def _recomputed(self, labels: Mapping[str, Labels]) -> dict[str, float]:
+        def of(name: str) -> list[Labels]:
             return [labels[f"{name}_{what}"] for what in ("badnet", "pruned", "truth")]
 
         badnet, pruned, truth = of(CLEAN_TEST)
@@ -422,7 +423,7 @@ class Record:
             metrics |= evaluate_poisoned(badnet, pruned, targets, self.classes, known)
         return metrics | ratings(metrics) | self._recomputed_repair(labels)
 
-    def _recomputed_repair(self, labels: Mapping[str, NDArray[np.int64]]) -> dict[str, float]:
+    def _recomputed_repair(self, labels: Mapping[str, Labels]) -> dict[str, float]:
         if f"{CLEAN_TEST}_repaired" not in labels:
             return {}
         before, after, truth = (
@@ -464,7 +465,7 @@ class Record:
         return Path(self.client.download_artifacts(self.run.info.run_id, artifact, folder))
 
 
-def _labels(outcome: "Outcome", threshold: "Threshold") -> dict[str, NDArray[np.int64]]:
+def _labels(outcome: "Outcome", threshold: "Threshold") -> dict[str, Labels]:
     """Return what B and B' say of the test sets, and the truth: all that the metrics come from."""
     labels = {}
     for name, pictures in outcome.bed.tests.items():

@@ -17,7 +17,8 @@ from backdoor.versions import LEFT, REPAIR, SEARCH, VERDICT, version_of
 REMEDIES = ("estimated_trigger", "stimulation")  # orders that a check repairs by
 # Where and how a run is computed, and what is done with it; not what comes out.
 WITHOUT_EFFECT = (
-    "device", "threads", "cache", "verbose", "force", "dry_run", "time_limit", "folder", "register"
+    "device", "threads", "cache", "cache_limit", "verbose", "force", "dry_run", "time_limit",
+    "folder", "register",
 )  # fmt: skip
 CODE = (
     read_chunks,

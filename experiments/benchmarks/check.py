@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from backdoor.evaluation import Labels
 from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.test_bed import CLEAN_VALID
 from backdoor.pruning.any_walk import walk_network
@@ -22,7 +23,7 @@ def check_labels(network: CutNetwork, pictures: Pictures) -> dict[str, Any]:
     channel that goes is not zero on a picture.
     """
 
-    def other_walk(activations: NDArray[np.float32], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    def other_walk(activations: NDArray[np.float32], order: NDArray[np.int64]) -> Labels:
         if tf.config.list_logical_devices("GPU"):
             return walk(activations, order, network.classify_activations)
         return walk_on_device(network.tail, activations, order)

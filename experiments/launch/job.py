@@ -87,7 +87,7 @@ def _run(
     if settings.threads is None:
         settings = dataclasses.replace(settings, threads=_cores_of_a_job(launcher))
     client = connect(settings.tracking, settings.verbose, patient=position.sweep is not None)
-    cache = Cache(settings.cache)
+    cache = settings.kept
     if position.sweep is None:
         mark_dead(client, settings.tracking, alive_folder(settings.cache))
     # Who asks for what another process is computing waits for it, and finds it complete.

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from backdoor.attacks.poisoning import Attack
 from backdoor.attacks.recipe import Recipe, Training
 from backdoor.attacks.triggers import TRIGGERS, keys_of
+from backdoor.cache import Cache
 from backdoor.device import check_device
 from backdoor.errors import UserError
 from backdoor.networks.sandbox import Limits
@@ -129,6 +130,7 @@ class Settings:
     threads: int | None
     seed: int
     cache: str
+    cache_limit: float | None
     verbose: bool
     force: bool
     dry_run: bool
@@ -147,6 +149,11 @@ class Settings:
             raise UserError(
                 f"time_limit: expected seconds above 0, or null for none, got {self.time_limit:g}"
             )
+        if self.cache_limit is not None and not self.cache_limit > 0:
+            raise UserError(
+                f"cache_limit: expected gibibytes above 0, or null for none, got "
+                f"{self.cache_limit:g}"
+            )
         if self.register is not None and not MODEL_NAME.fullmatch(self.register):
             raise UserError(
                 f"register: expected a name of letters, digits, '.', '_' and '-', or null for "
@@ -163,6 +170,11 @@ class Settings:
     def name(self) -> str:
         """Return what the run is called."""
         raise NotImplementedError
+
+    @property
+    def kept(self) -> Cache:
+        """Where heads, orders and walks are kept."""
+        return Cache(self.cache, self.cache_limit)
 
     @property
     def recipe(self) -> Recipe | None:

@@ -136,12 +136,13 @@ def announce(plan: Plan, config: DictConfig, work: Work) -> None:
     complete = _complete_already(plan, config, store, work)
     launcher = config.hydra.runtime.choices["hydra/launcher"]
     log.info(
-        "%s: %d complete already%s; launcher %s; tracked in %s",
+        "%s: %d complete already%s; launcher %s; tracked in %s; cache %s",
         f"{len(plan.jobs)} runs over {plan.name}" if plan.axes else plan.name,
         sum(run is not None for run in complete),
         ", run again" if config.force and any(complete) else "",
         launcher,
         store.shown,
+        Cache(config.cache, config.cache_limit),
     )
     if config.dry_run:
         for number, (job, run) in enumerate(zip(plan.jobs, complete, strict=True), start=1):
@@ -177,7 +178,7 @@ def _complete_already(plan: Plan, config: DictConfig, store: Store, work: Work) 
             try:
                 task = task_of(config, job)
                 settings = settings_of(task, work.settings)
-                cache = Cache(nowhere if config.dry_run else settings.cache)
+                cache = Cache(nowhere) if config.dry_run else settings.kept
                 result = result_of(settings, cli.params_of(task), cache)
                 complete.append(known.get(result or ""))
             except cli.USER_MISTAKES:
