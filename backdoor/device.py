@@ -1,14 +1,17 @@
 """Start TensorFlow: quietly, on the device that was asked for, with a fixed number of threads."""
 
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from backdoor.errors import UserError
 
 CHOICES = ("auto", "cpu", "gpu")
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
 _started: list[tuple[str, int | None]] = []
 
@@ -41,7 +44,7 @@ def start_tensorflow(
     """
     check_device(device, threads)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
-    with _native_messages(shown=verbose):
+    with _signals_held(), _native_messages(shown=verbose):
         import tensorflow as tf
 
         tf.get_logger().setLevel("INFO" if verbose else "ERROR")
@@ -73,6 +76,26 @@ def device_name() -> str:
     if not gpus:
         return f"CPU, {tf.config.threading.get_intra_op_parallelism_threads()} threads"
     return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name))
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Have signals wait whose handlers raise: in the middle of a module in C++ that is an abort."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which handles none
+        return
+    held: list[int] = []
+    before = {number: signal.getsignal(number) for number in ENDING}
+    raising = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in raising:
+        signal.signal(number, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in raising.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 python -m experiments.benchmark
 python -m experiments.benchmark quick=true
+python -m experiments.benchmark network=vgg16
 """
 
 import sys
@@ -14,14 +15,14 @@ from backdoor.device import start_tensorflow
 from experiments.benchmarks.settings import Benchmark
 from experiments.launch import cli
 
-QUICK = {"people": 48, "repeats": 1}
+QUICK = {"people": 48, "pictures": 16, "repeats": 1}
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="benchmark")  # type: ignore[untyped-decorator]
+@hydra.main(version_base="1.3", config_path="../conf/benchmark", config_name="benchmark")  # type: ignore[untyped-decorator]
 def job(config: DictConfig) -> None:
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    settings = Benchmark(**plain | (QUICK if plain["quick"] else {}))
     with cli.answering("benchmark"):
+        settings = Benchmark(**plain | (QUICK if plain["quick"] else {}))
         start_tensorflow()
 
         from experiments.benchmarks.run import benchmark  # Keras, now that it may start

@@ -5,7 +5,7 @@ decide, the quickest first, in a child of a process that has TensorFlow and MLfl
 where a suite takes minutes. Tests that start commands of their own are not asked.
 
     python tests/mutants.py run FOLDER              all of it; goes on where it was left
-    python tests/mutants.py serve COVERAGE JUNIT    answer, until killed
+    python tests/mutants.py serve COVERAGE JUNIT SECONDS    answer, until killed
     python tests/mutants.py ask                     Cosmic Ray's test command, in a worker's clone
     python tests/mutants.py report SESSION...       rates and survivors, as Markdown
 """
@@ -14,12 +14,14 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from contextlib import closing
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from xml.etree import ElementTree
@@ -40,9 +42,9 @@ SECONDS_TO_START = 30  # for server and workers
 SOCKET = "/tmp/mutants.socket"
 PLUGINS = ("-p", "no:cacheprovider", "-p", "no:unraisableexception")
 LOADED = "keras matplotlib.figure mlflow.pyfunc pandas pydantic scipy.stats"
-MOST_SECONDS = int(os.environ.get("MUTANTS_SECONDS", "60"))  # of tests for one edit
+MOST_SECONDS = (20, 120)  # of tests for an edit, and once more for one that nothing noticed
 DIGESTS = "tests/test_versions.py"  # which notice every edit, and say nothing of numbers
-NOTICED = (1, 2)  # pytest's exit codes: a test failed, or its module could not be imported
+NOTICED = (1, 2, 4)  # pytest's exit codes: a test failed, or its module could not be imported
 NOTHING_TO_SEE = re.compile(r"^@(dataclass|version|functools|cached_property)|TYPE_CHECKING")
 HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? ", re.MULTILINE)
 
@@ -64,8 +66,17 @@ def run(folder: str) -> None:
     if not session.exists():
         subprocess.run(["cosmic-ray", "init", CONFIG, session], check=True)
         subprocess.run(["cr-filter-operators", session, CONFIG], check=True)
+    for number, seconds in enumerate(MOST_SECONDS):
+        if number:
+            forget_survivors(session)
+        make_edits(session, covered, times, seconds)
+    report(str(session))
+
+
+def make_edits(session: Path, covered: Path, times: Path, seconds: int) -> None:
+    """Make the edits that have no result yet."""
     Path(SOCKET).unlink(missing_ok=True)
-    server = subprocess.Popen([sys.executable, __file__, "serve", covered, times])
+    server = subprocess.Popen([sys.executable, __file__, "serve", covered, times, str(seconds)])
     workers = subprocess.Popen(["cr-http-workers", CONFIG, "."], start_new_session=True)
     try:
         time.sleep(SECONDS_TO_START)
@@ -74,7 +85,11 @@ def run(folder: str) -> None:
     finally:
         server.kill()
         os.killpg(workers.pid, signal.SIGTERM)
-    report(str(session))
+
+
+def forget_survivors(session: Path) -> None:
+    with closing(sqlite3.connect(session)) as file, file:
+        file.execute("DELETE FROM work_results WHERE test_outcome = 'SURVIVED'")
 
 
 def ask() -> int:
@@ -89,7 +104,7 @@ def ask() -> int:
     return int(code in NOTICED)
 
 
-def serve(coverage_file: str, junit_file: str) -> None:
+def serve(coverage_file: str, junit_file: str, most: str) -> None:
     ran, seconds = ran_by(coverage_file), seconds_of(junit_file)
     for name in LOADED.split():
         __import__(name)
@@ -99,16 +114,18 @@ def serve(coverage_file: str, junit_file: str) -> None:
             with listener.accept() as client:
                 folder = Path(client.recv())
                 if os.fork() == 0:
-                    answer(client, folder, ran, seconds)
+                    answer(client, folder, ran, seconds, int(most))
 
 
-def answer(client: Connection, folder: Path, ran: Ran, seconds: Mapping[str, float]) -> None:
+def answer(
+    client: Connection, folder: Path, ran: Ran, seconds: Mapping[str, float], most: int
+) -> None:
     """Send pytest's exit code and output, and end this process."""
     import pytest
 
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    tests, together = quickest(tests_of(folder, ran), seconds)
+    tests, together = quickest(tests_of(folder, ran), seconds, most)
     signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGKILL))
     signal.alarm(60 + int(5 * together))
     os.chdir(folder)
@@ -125,7 +142,7 @@ def answer(client: Connection, folder: Path, ran: Ran, seconds: Mapping[str, flo
     os._exit(0)
 
 
-def quickest(tests: set[str], seconds: Mapping[str, float]) -> tuple[list[str], float]:
+def quickest(tests: set[str], seconds: Mapping[str, float], most: int) -> tuple[list[str], float]:
     """Return the quickest tests first, as far as the time for one edit goes, and their seconds.
 
     What the tests of a file share is made by its first one, so no test counts as quicker than the
@@ -141,7 +158,7 @@ def quickest(tests: set[str], seconds: Mapping[str, float]) -> tuple[list[str], 
     for test in sorted(tests, key=lambda test: with_shared.get(test, 0)):
         file, cost = test.partition("::")[0], with_shared.get(test, 0)
         more = max(seconds.get(test, 0), cost - shared.get(file, 0))
-        if together + more < MOST_SECONDS:
+        if together + more < most:
             shared[file] = max(shared.get(file, 0), cost)
             together += more
             chosen.append(test)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from test_sweep import environment
 
+from backdoor.device import _signals_held
 from backdoor.tracking.connect import connect
 from backdoor.tracking.store import Store
 from experiments.launch.ending import HOST, own_temporary_folder
@@ -153,3 +154,21 @@ def test_temporary_folders_of_the_dead_are_removed_at_the_next_start(tmp_path, m
         f"backdoor-elsewhere-{dead.pid}-abc",
     }
     shutil.rmtree(tmp_path)
+
+
+def test_a_signal_in_the_middle_of_an_import_is_heard_behind_it():
+    """Where a module in C++ is being imported, an exception of a handler would be an abort."""
+    after = []
+    before = signal.signal(signal.SIGALRM, lambda *_: after.append(finished))
+    try:
+        finished = False
+        with _signals_held():
+            signal.raise_signal(signal.SIGALRM)
+            signal.raise_signal(signal.SIGALRM)
+            assert not after
+            finished = True
+        assert after == [True]
+        signal.raise_signal(signal.SIGALRM)
+        assert after == [True, True]
+    finally:
+        signal.signal(signal.SIGALRM, before)

@@ -19,8 +19,7 @@ def check_labels(network: CutNetwork, pictures: Pictures) -> dict[str, Any]:
     """Compare the walks with another way to take them, the whole tail run at every k.
 
     A mismatch is a near-tie where the walk's label is one of the two best of the whole tail and
-    their scores before the softmax are within a thousandth. `scored` is how often, an order, a
-    channel that goes is not zero on a picture.
+    their scores before the softmax are within a thousandth.
     """
 
     def other_walk(activations: NDArray[np.float32], order: NDArray[np.int64]) -> Labels:
@@ -42,10 +41,6 @@ def check_labels(network: CutNetwork, pictures: Pictures) -> dict[str, Any]:
         "label_mismatches": len(gaps),
         "of_these_near_ties": sum(gap < 1e-3 for gap in gaps),
         "largest_gap": max(gaps, default=0.0),
-        "scored": sum(
-            int(np.count_nonzero(values.any(axis=tuple(range(1, values.ndim - 1)))))
-            for values in activations.values()
-        ),
     }
 
 

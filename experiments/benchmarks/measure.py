@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -26,6 +26,7 @@ from backdoor.reporting.published import PUBLISHED
 STOPS = [line.removed for lines in PUBLISHED.values() for line in lines.values()]
 VALID_PASSES = len(STOPS) + sum(STOPS)
 TEST_PASSES = 4 * len(STOPS)
+PLAIN, LAB = "plain_pass", "lab_loop"
 TIMED = 6  # valid passes of each repeat; single ones differ by a factor of two
 
 Pictures = Mapping[str, NDArray[np.float32]]
@@ -34,13 +35,10 @@ Seconds = dict[str, float]
 
 
 def measure(network: CutNetwork, pictures: Pictures) -> Seconds:
-    """Time one repeat of everything, in memory: reading files is no part of it.
-
-    `lab_loop` is estimated from its first passes.
-    """
+    """Time one repeat of everything, in memory: reading files is no part of it."""
     work = measure_work(network, pictures)
     plain = timed(lambda: [network.classify_pictures(values) for values in pictures.values()])[0]
-    return {"plain_pass": plain, **work, "lab_loop": lab_loop(network, pictures)}
+    return {PLAIN: plain, **work}
 
 
 def measure_work(network: CutNetwork, pictures: Pictures) -> Seconds:
@@ -64,19 +62,23 @@ def active_share(network: CutNetwork, pictures: NDArray[np.float32]) -> float:
     A walk scores a picture again for each of these alone.
     """
     activations = activate(network, pictures)
-    return float((activations > 0).any(axis=(1, 2)).mean())
+    return float((activations != 0).any(axis=tuple(range(1, activations.ndim - 1))).mean())
 
 
 def numeric_work(seconds: Mapping[str, float]) -> dict[str, float]:
     """Return the stages that the numeric work of the six runs consists of."""
-    return {
-        stage: value for stage, value in seconds.items() if stage not in ("plain_pass", "lab_loop")
-    }
+    return {stage: value for stage, value in seconds.items() if stage not in (PLAIN, LAB)}
 
 
-def median_of(repeats: list[Seconds]) -> Seconds:
+def median_of(repeats: Sequence[Seconds]) -> Seconds:
     """Return the median of each stage."""
     return {stage: statistics.median(repeat[stage] for repeat in repeats) for stage in repeats[0]}
+
+
+def spread_of(repeats: Sequence[Seconds]) -> dict[str, tuple[float, float]]:
+    """Return the least and the most of each stage."""
+    every = {stage: [repeat[stage] for repeat in repeats] for stage in repeats[0]}
+    return {stage: (min(values), max(values)) for stage, values in every.items()}
 
 
 def published_orders(activations: NDArray[np.float32]) -> dict[str, Order]:

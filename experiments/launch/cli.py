@@ -67,10 +67,16 @@ def call(job: Callable[[], None], name: str, sweeps: bool = False) -> int:
 
 def help_text(name: str) -> str:
     """Return a command's help as its config has it; Hydra takes a second to come to the same."""
-    own = CONF / f"{name}.yaml"
+    own = config_of(name)
     if own.is_file():
         return str(OmegaConf.load(own).hydra.help.template)
     return str(OmegaConf.load(CONF / "hydra" / "help" / "keys.yaml").template)
+
+
+def config_of(name: str) -> Path:
+    """Return where the config of a command would be that has one of its own."""
+    folder = CONF / name
+    return (folder if folder.is_dir() else CONF) / f"{name}.yaml"
 
 
 @contextmanager
@@ -144,7 +150,7 @@ def _unknown_key(key: str, name: str) -> str:
 
 def known_keys(name: str = "run") -> list[str]:
     """Return all keys of a command's config and of its groups, `dataset.draw.people` and so on."""
-    main = f"{name}.yaml" if (CONF / f"{name}.yaml").is_file() else "config.yaml"
+    main = config_of(name).name if config_of(name).is_file() else "config.yaml"
     groups = OWN_GROUPS.get(name, GROUPS)
     own = {main, "common.yaml"} if groups == GROUPS else {main}
     keys = set(groups)
