@@ -10,6 +10,8 @@ where a suite takes minutes. Tests that start commands of their own are not aske
     python tests/mutants.py report SESSION...       rates and survivors, as Markdown
 """
 
+import ast
+import itertools
 import json
 import os
 import re
@@ -200,14 +202,24 @@ def tests_of(folder: Path, ran: Ran) -> set[str]:
     for diff in shown.split("diff --git ")[1:]:
         module = diff.split()[0].removeprefix("a/")
         by_line = ran[module]
+        within = lines_of_functions(folder / module)
         for first, count in HUNK.findall(diff):
             for edited in range(int(first), int(first) + int(count or 1)):
                 # Within a statement, a line may have no code of its own.
                 line = max((line for line in by_line if line <= edited), default=0)
                 tests |= by_line.get(line, set())
-        tests -= {""}  # what runs when a module is imported
-        tests = tests or set().union(*by_line.values()) - {""} | _importing(module, ran)
+                if edited not in within:
+                    tests |= set().union(*by_line.values()) | _importing(module, ran)
+        tests -= {""}  # what runs when a module is imported by no test
     return {test for test in tests if not test.startswith(DIGESTS)}
+
+
+def lines_of_functions(path: Path) -> set[int]:
+    """Return the lines of functions' bodies; the others run once, as the module is imported."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    bodies = [range(node.body[0].lineno, node.end_lineno + 1) for node in functions]
+    return set(itertools.chain(*bodies))
 
 
 def _importing(module: str, ran: Ran) -> set[str]:
