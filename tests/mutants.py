@@ -116,7 +116,10 @@ def serve(coverage_file: str, junit_file: str, most: str) -> None:
             with listener.accept() as client:
                 folder = Path(client.recv())
                 if os.fork() == 0:
-                    answer(client, folder, ran, seconds, int(most))
+                    try:
+                        answer(client, folder, ran, seconds, int(most))
+                    finally:
+                        os._exit(1)  # as where the edit cannot be parsed
 
 
 def answer(
