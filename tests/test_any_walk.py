@@ -111,3 +111,12 @@ def test_labels_are_of_the_smallest_type_that_holds_every_class_and_backdoored(p
         assert cut.classify_pictures(pictures).dtype == kind
         badnet, pruned = np.array([0, 1], kind), np.array([0, 2], kind)
         assert goodnet_labels(badnet, pruned, classes).tolist() == [0, classes]
+
+
+def test_on_a_gpu_many_pictures_are_walked_part_by_part(pictures, monkeypatch):
+    cut = cut_network(conv_pool_dense())
+    activations = cut.activate([pictures], len(pictures))
+    order = np.arange(cut.channels)[::-1]
+    whole = plain(cut, activations, order)
+    monkeypatch.setattr("backdoor.pruning.device_walk.LARGE_CHUNK", 3)
+    np.testing.assert_array_equal(on_device(cut, activations, order), whole)

@@ -1,4 +1,5 @@
 import hashlib
+import io
 import os
 import signal
 import subprocess
@@ -181,3 +182,57 @@ def test_a_full_disk_is_told_with_the_place(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"No space left on device: '.*partial'"):
         Cache(tmp_path)("walk", ("a",), lambda: 1)
     assert not list((tmp_path / "walk").iterdir())
+
+
+def test_the_progress_of_hashing_is_of_blocks_and_of_files(tmp_path, monkeypatch):
+    shown = []
+
+    def progress(items, what, total):
+        shown.append((what, total))
+        yield from items
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, size in {"a.png": 2500, "b.png": 1}.items():
+        (folder / name).write_bytes(bytes(size))
+    monkeypatch.setattr(cache, "progress", progress)
+    sha256(folder)
+    assert shown == []
+    monkeypatch.setattr(cache, "LARGE_FILE", 2501)
+    monkeypatch.setattr(cache, "BLOCK", 1000)
+    sha256(folder)
+    assert shown == []  # as large is not larger
+    monkeypatch.setattr(cache, "LARGE_FILE", 2499)
+    sha256(folder)
+    assert shown == [("SHA-256 of pictures", 2), ("SHA-256 of a.png", 3)]
+    shown.clear()
+    sha256(folder / "a.png", folder / "b.png")
+    assert shown == [("SHA-256 of a.png", 2), ("SHA-256 of a.png", 3)]
+
+
+def test_a_digest_is_kept_under_the_first_path(tmp_path):
+    """So that the same bytes elsewhere are read there."""
+    first, second = tmp_path / "a.h5", tmp_path / "b.h5"
+    for path in (first, second):
+        path.write_bytes(b"same")
+        os.utime(path, ns=(0, 0))
+    keys = []
+
+    class Noting(Cache):
+        def __call__(self, what, key, compute):
+            keys.append(key)
+            return compute()
+
+    Noting(tmp_path / "cache").digest(first, second)
+    assert keys[0][0] == str(first)
+
+
+def test_nothing_that_was_pickled_is_read(tmp_path):
+    kept = Cache(tmp_path)
+    kept("walk", ("a",), lambda: 1)
+    (file,) = (tmp_path / "walk").iterdir()
+    content = io.BytesIO()
+    np.save(content, np.array([{}], object), allow_pickle=True)
+    file.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
+    with pytest.raises(ValueError, match="allow_pickle"):
+        kept("walk", ("a",), lambda: 2)

@@ -339,3 +339,12 @@ def test_a_run_that_is_taken_over_is_told_apart_by_what_the_later_sweep_varies(s
     record = Record(sweep.client, sweep.client.get_run(run_id))
     assert varied(sweep.client.get_run(sweep.id), record) == {"network.augment": "False"}
     assert record.params["seed"] == "0"
+
+
+@pytest.mark.parametrize("swept", [{"order": ["asc", "desc"]}, {"threshold": ["2", "4"]}])
+def test_what_is_not_swept_is_what_the_runs_have(store, swept):
+    sweep = Sweep(store, **swept)
+    sweep.run("asc", 2)
+    (found,) = sweep.combinations
+    assert set(found.records) == {("asc", 2)}
+    assert found.missing == [("desc", 2) if "order" in swept else ("asc", 4)]

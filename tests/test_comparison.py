@@ -7,8 +7,9 @@ import numpy as np
 from backdoor.evaluation import evaluate_clean, evaluate_poisoned, ratings
 from backdoor.reporting.combinations import Combination
 from backdoor.reporting.comparison import comparison_table
-from backdoor.reporting.formats import FORMATS
+from backdoor.reporting.formats import FORMATS, _starts_of_oracles
 from backdoor.reporting.seeds import seeds_table
+from backdoor.reporting.tables import DEFENCE, KIND, ORACLE
 from backdoor.tracking.record import Record
 
 CLASSES, TRUTH = 4, np.arange(40) % 4
@@ -116,3 +117,12 @@ def test_mean_and_deviation_over_seeds():
     assert line["ASR %"] == "50.0 ± 25.0"
     assert line["accuracy %"] == "90.0 ± 0.0"
     assert seeds_table([combination(0, 10)]) is None
+
+
+def test_a_line_is_drawn_where_oracles_begin_and_nowhere_else():
+    def starts(*kinds):
+        return _starts_of_oracles([{KIND: kind} for kind in kinds])
+
+    assert starts(DEFENCE, ORACLE, ORACLE, DEFENCE, DEFENCE, ORACLE) == [1, 5]
+    assert starts(ORACLE, DEFENCE) == []
+    assert starts(DEFENCE) == []

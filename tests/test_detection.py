@@ -1,6 +1,9 @@
 """The experiment as library code, on a network whose answers are written down."""
 
+import dataclasses
 import itertools
+import time
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from conftest import bed_of, file_with
 from keras import layers
 
-from backdoor.cache import Cache
+from backdoor.cache import Cache, NoCache
 from backdoor.detection import detect
 from backdoor.errors import UserError
 from backdoor.evaluation import HIGH, LOW
@@ -19,11 +22,13 @@ from backdoor.pictures.scale import divided_by
 from backdoor.pictures.test_bed import TestBed
 from backdoor.pruning import orders as named
 from backdoor.pruning import scores
+from backdoor.pruning.kept import Kept
 from backdoor.pruning.oracles import ORACLES
 from backdoor.pruning.scores import SCORES
 from backdoor.versions import version
 
 ENDS = (LOW, HIGH)
+NO_SUSPICION = SimpleNamespace(seconds=0.0)
 
 # Each picture is one pixel of three colours, which are the three channels of the pooling layer.
 # Class 0 scores red, class 1 green, class 2 one half; blue (the trigger) counts for class 0 thrice.
@@ -314,3 +319,61 @@ def test_a_network_can_be_ranked_by_what_goes_into_the_pooling_layer(tmp_path):
         detect(cut_network(network, "conv"), bed, "asc", [20], rank_at="conv")
     with pytest.raises(UserError, match="suspect: expected auto or a class of the network, 0 to 1"):
         detect(cut_network(network), bed, "asc", [20], suspect=2)
+
+
+def test_before_the_pooling_channels_may_stand_in_another_order(tmp_path):
+    """Red is bright in one place, green everywhere, blue in two: by maximum, and by mean."""
+    pictures = keras.Input((2, 2, 3))
+    x = layers.Flatten()(layers.MaxPooling2D(2, name="pool")(pictures))
+    network = cut_network(keras.Model(pictures, layers.Dense(3)(x)))
+    shown = np.float32([[4, 0, 0, 0], [2, 2, 2, 2], [3, 3, 0, 0]]).reshape(1, 3, 2, 2)
+    bed = bed_of(tmp_path, {"data": shown, "label": [0]})
+    kept = Kept(network, bed, NoCache())
+    start = time.perf_counter()
+    rankings = {at: kept.rank("asc", 0, at, NO_SUSPICION) for at in ("pool", "conv")}
+    assert rankings["pool"].channels.tolist() == [1, 2, 0]
+    assert rankings["conv"].channels.tolist() == [0, 2, 1]
+    for ranking in rankings.values():
+        assert 0 < ranking.seconds < time.perf_counter() - start
+        assert ranking.suspect is None
+
+
+def test_warnings_are_given_once_more_from_the_cache(bed, tmp_path, monkeypatch, caplog):
+    calls = []
+
+    def check_bed(network, bed):
+        calls.append(1)
+        return ["a first warning", "and a second"]
+
+    monkeypatch.setattr("backdoor.pruning.kept.check_bed", version(1)(check_bed))
+    network = colour_network()
+    for _ in range(2):
+        caplog.clear()
+        Kept(network, bed, Cache(tmp_path / "cache")).check()
+        assert caplog.messages == ["a first warning", "and a second"]
+    assert len(calls) == 1
+
+
+def test_another_target_is_checked_anew(bed, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "backdoor.pruning.kept.check_bed", version(1)(lambda *given: calls.append(1) or [])
+    )
+    cache, network = Cache(tmp_path / "cache"), colour_network()
+    for told in (0, 1, None, 0):
+        poisoned = dataclasses.replace(bed.poisoned, target=told)
+        Kept(network, dataclasses.replace(bed, poisoned=poisoned), cache).check()
+    Kept(network, dataclasses.replace(bed, poisoned=None), cache).check()
+    assert len(calls) == 4
+
+
+def test_an_order_by_clean_pictures_is_kept_whatever_the_poisoned_ones(bed, tmp_path, monkeypatch):
+    cache, network = Cache(tmp_path / "cache"), colour_network()
+    Kept(network, bed, cache).rank("asc", 0, "pool", NO_SUSPICION)
+    monkeypatch.setattr("backdoor.pruning.kept.rank_channels", None)
+    without = dataclasses.replace(bed, poisoned=None)
+    assert Kept(network, without, cache).rank("asc", 0, "pool", NO_SUSPICION).channels.tolist() == [
+        2,
+        0,
+        1,
+    ]

@@ -2,10 +2,12 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from backdoor.evaluation import (
     HIGH,
     LOW,
+    Auroc,
     accuracy,
     auroc,
     evaluate_clean,
@@ -199,3 +201,26 @@ def test_each_poisoned_picture_may_have_its_own_target():
     found = evaluate_poisoned(wanted, np.array([1, 0, 0]), wanted, 3, np.array([0, 1, 0]))
     assert found["pruned_attack_success_rate"] == pytest.approx(2 / 3)
     assert found["pruned_attack_success_rate_without_target"] == 0.5
+
+
+def test_an_auroc_and_its_interval_stay_between_none_and_all():
+    """Of two clean and two poisoned pictures, three pairs of four stand right.
+
+    A clean one is above both or one of the poisoned ones, 1 and 1/2; likewise a poisoned one:
+    each part has a variance of 1/8.
+    """
+    found = auroc(np.array([4, 2]), np.array([1, 3]))
+    half = scipy.stats.norm.ppf(0.975) * np.sqrt(1 / 8 / 2 + 1 / 8 / 2)
+    assert found.value == 0.75
+    assert found.low == pytest.approx(0.75 - half)
+    assert found.high == 1
+    one = auroc(np.array([4]), np.array([1, 3]))
+    assert (one.low, one.value, one.high) == (1, 1, 1)
+    turned = auroc(np.array([1, 3]), np.array([4, 2]))
+    assert (turned.value, turned.low) == (0.25, 0)
+
+
+def test_what_is_no_better_than_chance_is_not_turned_round():
+    even = Auroc(0.5, 0.3, 0.6)
+    assert even.two_sided is even
+    assert Auroc(0.4, 0.3, 0.6).two_sided == Auroc(0.6, 0.4, 0.7)

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import mlflow
@@ -16,7 +17,7 @@ from backdoor.detection import detect
 from backdoor.networks.goodnet import build_goodnet, saved_and_loaded
 from backdoor.pictures.brightness import brightness
 from backdoor.repaired import repair
-from backdoor.samples import sample_pictures, worst_mistakes
+from backdoor.samples import UNKNOWN, sample_pictures, worst_mistakes
 from backdoor.tracking import record
 from backdoor.tracking.connect import connect
 from backdoor.tracking.front import MOST_METRICS, MOST_PARAMS, front_metrics, front_params
@@ -341,3 +342,29 @@ def test_runs_of_version_0_1_whose_curves_had_no_prefix_are_read(tmp_path):
         for step, value in enumerate([0.9, 0.5]):
             client.log_metric(run_id, "test_goodnet_accuracy", value, step=step)
     assert Record(client, client.get_run(run_id)).curve("test_goodnet_accuracy") == [0.9, 0.5]
+
+
+@pytest.mark.parametrize("truth", [[1, 0, 2], [UNKNOWN] * 3])
+def test_a_repair_is_recomputed_with_what_is_known(truth):
+    labels = {
+        "clean_test_badnet": np.array([0, 1, 1]),
+        "clean_test_repaired": np.array([0, 1, 0]),
+        "clean_test_truth": np.array([0, 1, 0]),
+        "poisoned_test_badnet": np.array([0, 0, 0]),
+        "poisoned_test_repaired": np.array([1, 0, 2]),
+        "poisoned_test_truth": np.array(truth),
+    }
+    for pictures in (3, 0):
+        run = SimpleNamespace(size_of=lambda name, n=pictures: n, _targets=lambda labels: 0)
+        found = Record._recomputed_repair(run, labels)
+        assert found["repaired_accuracy"] == 1
+        assert found.get("repaired_attack_success_rate") == (1 / 3 if pictures else None)
+        known = pictures and UNKNOWN not in truth
+        assert found.get("repaired_robust_accuracy") == (1 if known else None)
+
+
+def test_the_rates_at_few_false_alarms_are_called_after_them():
+    assert record.DETECTION_AT == {
+        1: "detection_rate_at_1_false_alarms",
+        5: "detection_rate_at_5_false_alarms",
+    }

@@ -6,10 +6,11 @@ import pytest
 from conftest import file_with
 from keras import layers
 
-from backdoor.errors import UserError
+from backdoor.errors import UnfitError, UserError
 from backdoor.networks import scaling
 from backdoor.networks.cut import cut_network
 from backdoor.networks.scaling import (
+    _advice,
     _apart,
     _other_order,
     check_scale,
@@ -21,6 +22,8 @@ from backdoor.pictures.picture_set import read_pictures
 from backdoor.pictures.readers import open_pictures
 from backdoor.pictures.scale import (
     MODES,
+    STORED,
+    Scale,
     as_bytes,
     divided_by,
     range_of,
@@ -282,3 +285,28 @@ def test_a_network_with_a_scale_of_its_own_takes_pictures_as_they_are_stored(tmp
     data = np.broadcast_to(200 * labels[:, None, None, None], (60, 3, 4, 4))
     found = open_pictures(file_with(tmp_path / "a.h5", data=data, label=labels))
     assert find_scale(cut_network(model, "pool"), found).name == "stored"
+
+
+@pytest.mark.parametrize(
+    ("best", "given", "advice"),
+    [
+        ("unit", divided_by(1), "dataset.divide_by=255"),
+        (STORED, divided_by(255), "dataset.divide_by=1"),
+        ("caffe", divided_by(255), "dataset.preprocess=caffe"),
+        ("unit", Scale("caffe of full", np.negative), "dataset.preprocess=unit"),
+    ],
+)
+def test_what_is_advised(best, given, advice):
+    assert _advice(best, given) == advice
+
+
+def test_dividing_by_one_leaves_the_pictures_as_they_are():
+    pictures = np.ones((2, 2), np.float32)
+    assert divided_by(1).apply(pictures) is pictures
+    assert divided_by(2).apply(pictures).max() == 0.5
+
+
+def test_pictures_of_one_class_tell_nothing_and_which_it_is(tmp_path):
+    path = file_with(tmp_path / "a.h5", data=np.zeros((3, 1, 4, 4)), label=[2, 2, 2])
+    with pytest.raises(UnfitError, match="two classes or more, got only 2"):
+        check_scale(network_for("unit"), open_pictures(path))

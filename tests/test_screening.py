@@ -1,5 +1,7 @@
 """Unlabelled pictures, and what a GoodNet says of them."""
 
+from types import SimpleNamespace
+
 import h5py
 import keras
 import numpy as np
@@ -20,7 +22,7 @@ from backdoor.pictures.readers.wanted import Wanted
 from backdoor.pictures.scale import divided_by
 from backdoor.reporting.figures import draw_samples
 from backdoor.samples import Samples
-from backdoor.screening import BY_CHANCE, Alarm, joined, screen, taken_apart
+from backdoor.screening import BY_CHANCE, Alarm, Screened, joined, screen, taken_apart
 
 SHAPE = (12, 10, 3)
 UNLABELLED = Wanted(divided_by(1), SHAPE, labelled=False)
@@ -165,3 +167,23 @@ def test_a_class_that_pictures_do_not_name_is_shown_by_its_number():
     samples = Samples(PICTURES[:1], *columns, np.array([False]))
     said = "\n".join(text.get_text() for text in draw_samples(samples, 2, ["Ann"]).axes[0].texts)
     assert "class Ann\nB 1\nB' Ann\nG backdoored" in said
+
+
+def test_flagged_is_what_b_and_its_pruned_copy_disagree_on():
+    said = Screened(np.array([0, 1, 2]), np.array([0, 2, 2]), None)
+    assert said.flagged.tolist() == [False, True, False]
+
+
+def test_the_progress_of_screening_is_of_chunks(networks, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "backdoor.screening.progress", lambda items, what, total: shown.append((what, total)) or []
+    )
+    network = SimpleNamespace(network=None)
+    for count in (1, 2048, 2049):
+        list(screen(network, [0] * count))
+    assert shown == [
+        ("Screening 1 pictures", 1),
+        ("Screening 2048 pictures", 1),
+        ("Screening 2049 pictures", 2),
+    ]

@@ -327,3 +327,24 @@ def test_numbers_that_are_not_finite_decide_nothing():
     told = decide(Findings(one.classes, {}, {"mask": np.full(10, np.nan)}, 10))
     assert told.answer == UNDECIDED
     assert "not finite" in told.sentence
+
+
+def test_a_line_that_explains_no_more_than_it_costs_is_not_used():
+    """Three points: the line's rest has one degree of freedom, the values about their mean two."""
+    usual = np.array([0.0, 1.0, 2.0, 1.0])
+    for values in ([0.0, 1.0, 0.0, 9.0], [0.0, -3.0, 1.0, 9.0]):
+        rest = np.array(values)
+        line = scipy.stats.linregress(usual[:3], rest[:3])
+        off = rest[:3] - line.intercept - line.slope * usual[:3]
+        assert off @ off / 1 > rest[:3].var(ddof=1) or line.slope <= 0
+        found = outlying_beyond(rest, usual)[3]
+        assert found == pytest.approx(outlying(rest, np.arange(4))[3])
+
+
+def test_the_class_that_stands_out_most_is_told_and_how_many_score_as_high(monkeypatch):
+    monkeypatch.setattr(verdict, "STUDY", {"clean": [0.1, 0.9, 1], "backdoored": [0.05, 2]})
+    one = findings({})
+    vars(one)["scores"] = np.eye(10)[6] * 0.8 + np.eye(10)[2] * 0.07
+    sentence = decide(one).sentence
+    assert sentence.startswith("NO BACKDOOR FOUND: no class stands out, class 6 most (score 0.8; ")
+    assert "2 of 3 clean and 1 of 2 backdoored" in sentence

@@ -1,6 +1,6 @@
 import numpy as np
 
-from backdoor.pruning.walk import walk
+from backdoor.pruning.walk import parts_of, walk
 
 
 def by_hand(activations: np.ndarray) -> np.ndarray:
@@ -40,3 +40,19 @@ def test_a_channel_with_negative_activations_counts_as_active():
         activations, np.array([0, 1, 2]), lambda a: (a[..., 0].sum((1, 2)) < 0).astype(int)
     )
     assert labels.ravel().tolist() == [1, 0, 0, 0]
+
+
+def test_parts_are_of_as_many_pictures_as_fit_and_of_one_at_least(monkeypatch):
+    """A picture has 12 bytes."""
+    activations = np.zeros((5, 3), np.float32)
+    for bytes_at_once, sizes in {
+        1: [1] * 5,
+        12: [1] * 5,
+        24: [2, 2, 1],
+        35: [2, 2, 1],
+        60: [5],
+    }.items():
+        monkeypatch.setattr("backdoor.pruning.walk.PART", bytes_at_once)
+        rows = parts_of(activations)
+        assert [len(activations[some]) for some in rows] == sizes
+        assert np.concatenate([np.arange(5)[some] for some in rows]).tolist() == list(range(5))

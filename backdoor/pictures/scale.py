@@ -93,7 +93,7 @@ def as_bytes(stored: Array) -> NDArray[np.uint8]:
     if origin is None:
         least, most = stored.min(), stored.max()
         return np.asarray(255 * (stored - least) / max(most - least, 1e-6), np.uint8)
-    return np.clip(RANGES[origin](stored), 0, 255).astype(np.uint8)
+    return np.asarray(RANGES[origin](stored), np.uint8)
 
 
 def range_of(stored: Array) -> str | None:
