@@ -130,7 +130,7 @@ def answer(
 
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    tests, together = quickest(tests_of(folder, ran), seconds, most)
+    tests, together = quickest(tests_of(folder, ran, set(seconds)), seconds, most)
     signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGKILL))
     signal.alarm(60 + int(5 * together))
     os.chdir(folder)
@@ -192,16 +192,14 @@ def seconds_of(junit_file: str) -> dict[str, float]:
     }
 
 
-def tests_of(folder: Path, ran: Ran) -> set[str]:
-    """Return the tests that run what was edited in a folder.
+def tests_of(folder: Path, ran: Ran, every: set[str]) -> set[str]:
+    """Return the tests that run what was edited in a folder; all for the baseline.
 
     Of what runs when a module is imported, as a constant, all that have to do with the module.
     """
     command = ["git", "-C", str(folder), "diff", "-U0"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    tests: set[str] = set()
-    if not shown:  # nothing is edited: for the baseline
-        tests = set().union(*(tests for lines in ran.values() for tests in lines.values())) - {""}
+    tests = set() if shown else every
     for diff in shown.split("diff --git ")[1:]:
         module = diff.split()[0].removeprefix("a/")
         by_line = ran[module]
@@ -212,7 +210,7 @@ def tests_of(folder: Path, ran: Ran) -> set[str]:
                 line = max((line for line in by_line if line <= edited), default=0)
                 tests |= by_line.get(line, set())
                 if edited not in within:
-                    tests |= set().union(*by_line.values()) | _importing(module, ran)
+                    tests |= set().union(*by_line.values()) | _importing(module, every)
         tests -= {""}  # what runs when a module is imported by no test
     return {test for test in tests if not test.startswith(DIGESTS)}
 
@@ -225,12 +223,11 @@ def lines_of_functions(path: Path) -> set[int]:
     return set(itertools.chain(*bodies))
 
 
-def _importing(module: str, ran: Ran) -> set[str]:
-    """Return the tests of files that import a module, which may look at its constants alone."""
-    name = module.removesuffix(".py").replace("/", ".")
-    every = set().union(*(tests for lines in ran.values() for tests in lines.values())) - {""}
+def _importing(module: str, every: set[str]) -> set[str]:
+    """Return the tests of files that name a module, which may look at its constants alone."""
+    name = module.removesuffix(".py").replace("/", ".").rpartition(".")[2]
     files = {test.partition("::")[0] for test in every}
-    near = {file for file in files if name.rpartition(".")[2] in Path(file).read_text()}
+    near = {file for file in files if name in Path(file).read_text()}
     return {test for test in every if test.partition("::")[0] in near}
 
 

@@ -17,7 +17,7 @@ from backdoor.networks.cut import compute_activations, cut_network
 from backdoor.pictures.readers import open_pictures
 from backdoor.pruning import any_walk
 from backdoor.pruning.any_walk import linear_tail, walk_network
-from backdoor.pruning.device_walk import walk_on_device
+from backdoor.pruning.device_walk import linear_walk_on_device, walk_on_device
 from backdoor.pruning.fast_walk import BATCH, linear_walk
 from backdoor.pruning.walk import walk
 
@@ -35,8 +35,12 @@ def on_device(cut, activations, order):
     return walk_on_device(cut.tail, activations, order)
 
 
+def linear_on_device(cut, activations, order):
+    return linear_walk_on_device(linear_tail(cut.tail), activations, order)
+
+
 @pytest.mark.parametrize("order", ["asc", "desc", "random"])
-@pytest.mark.parametrize("way", [plain, linear, on_device, walk_network])
+@pytest.mark.parametrize("way", [plain, linear, on_device, linear_on_device, walk_network])
 def test_the_walk_is_that_of_networks_with_zeroed_convolutions(
     network, pictures, order, way, tmp_path
 ):
@@ -53,7 +57,7 @@ def test_the_walk_is_that_of_networks_with_zeroed_convolutions(
 def test_the_fastest_way_is_taken(network, pictures, monkeypatch):
     cut, taken = cut_network(network), []
     activations, order = np.array(cut.head(pictures)), np.arange(6)
-    for way in ("linear_walk", "_plain_walk", "walk_on_device"):
+    for way in ("linear_walk", "_plain_walk", "walk_on_device", "linear_walk_on_device"):
         monkeypatch.setattr(any_walk, way, lambda *given, way=way: taken.append(way))
     walk_network(cut, activations, order)
     monkeypatch.setattr(any_walk, "linear_tail", lambda tail: None)
@@ -62,10 +66,15 @@ def test_the_fastest_way_is_taken(network, pictures, monkeypatch):
     monkeypatch.setattr(any_walk, "_plain_walk", lambda *given: taken.append("infinite"))
     for value in (np.inf, -np.inf, np.nan):
         walk_network(cut, np.where(activations > 1, value, activations), order)
-    monkeypatch.setattr(any_walk, "walk_on_device", lambda *given: taken.append("device"))
+    for way in ("walk_on_device", "linear_walk_on_device"):
+        monkeypatch.setattr(any_walk, way, lambda *given, way=way: taken.append(way))
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
     walk_network(cut, activations, order)
-    assert taken == ["linear_walk", "_plain_walk", *["infinite"] * 3, "device"]
+    walk_network(cut, np.where(activations > 1, np.inf, activations), order)
+    monkeypatch.setattr(any_walk, "linear_tail", lambda tail: None)
+    walk_network(cut, activations, order)
+    on_device = ["linear_walk_on_device", "walk_on_device", "walk_on_device"]
+    assert taken == ["linear_walk", "_plain_walk", *["infinite"] * 3, *on_device]
 
 
 def test_infinite_activations_are_walked_plainly(network, pictures):
@@ -106,7 +115,7 @@ def test_labels_are_of_the_smallest_type_that_holds_every_class_and_backdoored(p
         cut = cut_network(conv_pool_dense(classes=classes))
         activations = cut.activate([pictures], len(pictures))
         order = np.arange(cut.channels)
-        for way in (plain, linear, on_device):
+        for way in (plain, linear, on_device, linear_on_device):
             assert way(cut, activations, order).dtype == kind
         assert cut.classify_pictures(pictures).dtype == kind
         badnet, pruned = np.array([0, 1], kind), np.array([0, 2], kind)
@@ -119,4 +128,5 @@ def test_on_a_gpu_many_pictures_are_walked_part_by_part(pictures, monkeypatch):
     order = np.arange(cut.channels)[::-1]
     whole = plain(cut, activations, order)
     monkeypatch.setattr("backdoor.pruning.device_walk.LARGE_CHUNK", 3)
-    np.testing.assert_array_equal(on_device(cut, activations, order), whole)
+    for way in (on_device, linear_on_device):
+        np.testing.assert_array_equal(way(cut, activations, order), whole)

@@ -16,6 +16,7 @@ def tail(rng):
         rng.normal(0, 1, UNITS).astype(np.float32),
         rng.normal(0, 1, (CHANNELS, PLACES, UNITS)).astype(np.float32),
         lambda units: np.maximum(units, 0) @ into,
+        None,
     )
 
 
@@ -46,7 +47,7 @@ def test_it_gives_the_labels_of_the_plain_walk(pictures, threads, monkeypatch):
 def test_units_by_hand():
     """Of a picture of two places: the bias, and what each activation adds."""
     spread = np.float32([[[1, 0], [2, 0]], [[0, 10], [0, 20]]])  # two channels, places, units
-    linear = LinearTail(np.float32([0.5, 0]), spread, lambda units: units)
+    linear = LinearTail(np.float32([0.5, 0]), spread, lambda units: units, None)
     some = np.float32([[[1, 3], [-1, 4]]]).reshape(1, 2, 1, 2)
     assert linear.units(some).tolist() == [[0.5 + 1 - 2, 30 + 80]]
     assert linear.classify(some).tolist() == [1]

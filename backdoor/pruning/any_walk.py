@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from backdoor.evaluation import Labels
 from backdoor.networks.cut import CutNetwork
-from backdoor.pruning.device_walk import walk_on_device
+from backdoor.pruning.device_walk import linear_walk_on_device, walk_on_device
 from backdoor.pruning.fast_walk import LinearTail, linear_walk
 from backdoor.pruning.linear_layers import translated
 from backdoor.pruning.walk import Activations, parts_of, walk
@@ -23,13 +23,16 @@ def walk_network(
     Whichever way is taken, the labels are the same, but where two scores are equal but for
     rounding.
     """
-    if tf.config.list_logical_devices("GPU"):
-        return walk_on_device(network.tail, activations, order, what)
+    on_device = tf.config.list_logical_devices("GPU")
     tail = linear_tail(network.tail)
     # In a sum of products, infinity times zero is NaN.
     finite = np.isfinite([activations.min(), activations.max()]).all()
     if tail is None or not finite:
+        if on_device:
+            return walk_on_device(network.tail, activations, order, what)
         return _plain_walk(network, activations, order, what)
+    if on_device:
+        return linear_walk_on_device(tail, activations, order, what)
     threads = tf.config.threading.get_intra_op_parallelism_threads() or 1
     return linear_walk(activations, order, tail, threads, what)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from backdoor.networks.graph import Call, calls_of
 from backdoor.pruning.fast_walk import LinearTail
+from backdoor.pruning.rest import Root, rest_of
 
 Array = NDArray[np.float32]
 
@@ -149,6 +150,7 @@ class _Translation:
         self.roots: list[int] = []
         self.steps: list[Step] = []
         self.known: set[int] = set()
+        self.before: dict[int, int] = {}
         self.calls, self.scores = calls_of(tail, cut)
         first = _reader(self.calls, cut)
         self.result = self._of_kernel(first) if first else self._of_basis(cut)
@@ -161,7 +163,7 @@ class _Translation:
             self.known.add(before)
         else:
             before = id(call)  # of the values before the activation
-            self._step(self._activation(call), [before], id(call.output))
+            self._step_from(before, call)
         for other in self.calls[first.number + 1 :]:
             self._add(other)
         kernel, *bias = call.layer.get_weights()
@@ -173,7 +175,9 @@ class _Translation:
         def begin(units: Array) -> dict[int, Values]:
             return {before: units if ends else np.column_stack([units, _ones(units)])}
 
-        return LinearTail(biases, by_channel, self._score(begin), first.averaged)
+        roots = [Root(before, slice(0, len(biases)), (len(biases),))]
+        rest = self._rest(roots, len(biases))
+        return LinearTail(biases, by_channel, self._score(begin), rest, first.averaged)
 
     def _of_basis(self, cut: keras.KerasTensor) -> LinearTail:
         """Return the tail whose linear layers are found out by what they make of a basis."""
@@ -199,11 +203,20 @@ class _Translation:
             return {root: units[:, some] for root, some in zip(roots, columns, strict=True)}
 
         by_channel = spread[1:].reshape(self.places, self.channels, -1).transpose(1, 0, 2)
+        described = [
+            Root(root, slice(some.start, some.stop - 1), self.linear[root].shape[1:])
+            for root, some in zip(roots, columns, strict=True)
+        ]  # without the constant
         return LinearTail(
             spread[0].astype(np.float32),
             np.ascontiguousarray(by_channel, np.float32),
             self._score(begin),
+            self._rest(described, spread.shape[1]),
         )
+
+    def _rest(self, roots: Sequence[Root], units: int) -> Callable[[], keras.Model]:
+        before = dict(self.before)
+        return lambda: rest_of(self.calls, self.scores, roots, before, units)
 
     def _score(self, begin: Callable[[Array], dict[int, Values]]) -> Callable[[Array], Array]:
         """Return what gives scores of the first units, which `begin` gives their names."""
@@ -229,7 +242,7 @@ class _Translation:
                 before = id(affine)  # of the values before the activation
                 self.linear[before] = affine
                 self._root(before)
-                self._step(self._activation(call), [before], output)
+                self._step_from(before, call)
             else:
                 self.linear[output] = affine
             return
@@ -280,6 +293,11 @@ class _Translation:
     def _root(self, tensor: int) -> None:
         if tensor not in self.roots:
             self.roots.append(tensor)
+
+    def _step_from(self, before: int, call: Call) -> None:
+        """Add the activation of a layer, of whose values before it that is the name."""
+        self.before[id(call.output)] = before
+        self._step(self._activation(call), [before], id(call.output))
 
     def _step(self, run: Operation, inputs: Sequence[int], output: int) -> None:
         self.steps.append(Step(run, inputs, output))

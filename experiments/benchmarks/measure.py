@@ -144,7 +144,7 @@ def measure_growth(
 
     def for_channels(count: int) -> float:
         some = order[-count:]  # the last to go; of the published network's, 31 of 60 are dead
-        fewer = LinearTail(tail.bias, tail.spread[some], tail.score)
+        fewer = LinearTail(tail.bias, tail.spread[some], tail.score, tail.rest)
         seen = np.ascontiguousarray(activations[..., some])
         threads = os.cpu_count() or 1
         return timed(lambda: linear_walk(seen, np.arange(count), fewer, threads))[0]
