@@ -112,8 +112,11 @@ def _walk_back(pictures: Activations, order: NDArray[np.int64], tail: LinearTail
             continue
         most = len(changed) > MOST * len(pictures)
         rows = slice(None) if most else changed  # to the others it adds zero
-        units[rows] += by_channel[rows, channel] @ tail.spread[channel]
-        labels[k, rows] = tail.score(units[rows]).argmax(axis=1)
+        values, spread = by_channel[rows, channel], tail.spread[channel]
+        # Of a single place, a matrix product takes ten times as long as a product does.
+        now = units[rows] + (values * spread if len(spread) == 1 else values @ spread)
+        units[rows] = now
+        labels[k, rows] = tail.score(now).argmax(axis=1)
     return labels
 
 
