@@ -51,7 +51,7 @@ NOTICED = (1, 2, 4)  # pytest's exit codes: a test failed, or its module could n
 LEFT_OUT = {
     "marks and types": r"^@(dataclass|version|functools|cached_property|property)|TYPE_CHECKING",
     "speed or memory alone": (
-        r"^(BLOCK|LARGE_FILE|PART|BATCH|SAMPLE|LARGE_CHUNK|LONG_CHUNK|LARGEST_SPREAD)\b.* = "
+        r"^(BLOCK|LARGE_FILE|PART|BATCH|SAMPLE|(LARGE|LONG)_CHUNK|LARGEST_SPREAD)\b.* = "
         r"|^MOST = 0\.8|^(rounds|size|most|rows) = .*(BATCH|alike|changed)|for _ in range\(4\)|lexsort"
         r"|^(some|leading) = .*(SAMPLE|COMPONENTS)|threadpool_limits|^alike = "
     ),
