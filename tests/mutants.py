@@ -52,8 +52,8 @@ LEFT_OUT = {
     "marks and types": r"^@(dataclass|version|functools|cached_property|property)|TYPE_CHECKING",
     "speed or memory alone": (
         r"^(BLOCK|LARGE_FILE|PART|BATCH|SAMPLE|(LARGE|LONG)_CHUNK|LARGEST_SPREAD)\b.* = "
-        r"|^MOST = 0\.8|^(rounds|size|most|rows) = .*(BATCH|alike|changed)|for _ in range\(4\)|lexsort"
-        r"|^(some|leading) = .*(SAMPLE|COMPONENTS)|threadpool_limits|^alike = "
+        r"|^MOST = 0\.8|^(rounds|size|most|rows) = .*(BATCH|alike|changed)|threadpool_limits"
+        r"|^for _ in range\(4\)|lexsort|^(some|leading) = .*(SAMPLE|COMPONENTS)|^alike = "
     ),
     "the same by another word": (
         r"reshape\(.*- 2[,)]|axis=\+1|shape\[\+1\]|strict=False|call\.inputs\[ -1\]"
