@@ -223,7 +223,8 @@ def _read(file: Path, mapped: bool = False) -> NDArray[Any] | None:
         with file.open("rb") as stream:
             expected = stream.read(CHECKSUM)
             if hashlib.file_digest(stream, DIGEST).digest() == expected:
-                os.utime(file)  # it is in use
+                with suppress(PermissionError):  # another user's
+                    os.utime(file)  # it is in use
                 stream.seek(CHECKSUM)
                 return _mapped(file) if mapped else np.load(stream, allow_pickle=False)
     except FileNotFoundError:

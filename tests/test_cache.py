@@ -236,3 +236,12 @@ def test_nothing_that_was_pickled_is_read(tmp_path):
     file.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
     with pytest.raises(ValueError, match="allow_pickle"):
         kept("walk", ("a",), lambda: 2)
+
+
+def test_what_another_user_has_computed_is_read(tmp_path, monkeypatch):
+    def forbidden(path):
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    Cache(tmp_path)("walk", ("a",), lambda: 3)
+    monkeypatch.setattr(os, "utime", forbidden)
+    assert Cache(tmp_path)("walk", ("a",), lambda: 4) == 3
