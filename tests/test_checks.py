@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,7 +12,13 @@ from conftest import (
 from keras import layers
 
 from backdoor.errors import UserError
-from backdoor.networks.checks import check_bed, check_pictures, check_scale, check_suspect
+from backdoor.networks.checks import (
+    _check_sides,
+    check_bed,
+    check_pictures,
+    check_scale,
+    check_suspect,
+)
 from backdoor.networks.cut import cut_network
 from backdoor.networks.goodnet import build_goodnet
 from backdoor.pictures.readers import open_pictures
@@ -134,3 +141,19 @@ def test_a_suspect_that_is_no_class_is_refused(suspect):
         check_suspect(brightness_classes(), suspect)
     for fine in (None, 0, 1):
         check_suspect(brightness_classes(), fine)
+
+
+@pytest.mark.parametrize(
+    ("clean", "poisoned", "refused"),
+    [([1, 1], [1, 0], True), ([1, 1], [1, 1], False), ([1, 0], [1, 0], False)],
+)
+def test_swapped_sets_are_those_whose_clean_one_has_the_target_alone(clean, poisoned, refused):
+    def of(labels):
+        return SimpleNamespace(labels=np.array(labels), path="a.h5")
+
+    swapped = SimpleNamespace(target=1, valid=of(poisoned))
+    if refused:
+        with pytest.raises(UserError, match="got the target 1 alone"):
+            _check_sides(SimpleNamespace(clean_valid=of(clean)), swapped)
+    else:
+        _check_sides(SimpleNamespace(clean_valid=of(clean)), swapped)

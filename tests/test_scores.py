@@ -12,7 +12,7 @@ from conftest import (
 
 from backdoor.errors import UserError
 from backdoor.networks.filters import Filters
-from backdoor.pruning.effects import PlainTail
+from backdoor.pruning.effects import PlainTail, margins, push_of_each
 from backdoor.pruning.evidence import Evidence, PoisonedEvidence
 from backdoor.pruning.needs import NOTHING, PICTURES, POISONED
 from backdoor.pruning.oracles import ORACLES
@@ -290,3 +290,48 @@ def test_scores_of_sets_larger_than_memory_are_the_same(order, monkeypatch):
     for part in (2**27, 2 * clean[0].nbytes, 1):
         monkeypatch.setattr("backdoor.pruning.walk.PART", part)
         np.testing.assert_allclose(scores(), by_hand[order], rtol=1e-6)
+
+
+def test_a_push_is_the_mean_over_the_pictures_of_other_classes():
+    """Two of them, at whose one place a channel that is off is raised to 2 and to 3."""
+    activations = np.float32([[[[1, 0]]], [[[1, 0]]], [[[1, 4]]]])
+    found = push_of_each(
+        PlainTail(lambda some: some[:, 0, 0] @ np.eye(2, dtype=np.float32)),
+        activations,
+        np.array([0, 0, 1]),
+    )
+    most = float(np.quantile(activations, 0.999))
+    assert found[1] == pytest.approx([4 - most, most])  # away from class 0, towards class 1
+    assert found[0] == pytest.approx([most - 1, 1 - most])
+
+
+def test_margins_are_to_the_largest_of_the_others():
+    logits = np.random.default_rng(0).permuted(np.tile(np.arange(200.0), (3, 1)), axis=1)
+    found = margins(np.float32(logits))
+    for row, picture in enumerate(logits):
+        for label in (0, 77, int(picture.argmax())):
+            assert found[row, label] == picture[label] - np.delete(picture, label).max()
+
+
+def test_the_oracle_by_hand():
+    """Clean pictures lose their class without the channel; poisoned ones may keep the target."""
+    attacked = BY_HAND[:1] + np.float32([0, 1, 1])
+    targets = np.array([1])
+    found = ORACLES["oracle_leave_one_out"](
+        evidence_of(BY_HAND, WEIGHTS), PoisonedEvidence(attacked, targets)
+    )
+    for channel in range(3):
+        clean, poisoned = BY_HAND.copy(), attacked.copy()
+        clean[..., channel] = poisoned[..., channel] = 0
+        logits = poisoned.astype(float).sum(axis=(1, 2)) @ WEIGHTS
+        kept = -np.log(1 - scipy.special.softmax(logits, axis=1)[0, 1])
+        assert found[channel] == pytest.approx(loss(clean) + kept, rel=1e-5)
+
+
+def test_the_lipschitz_bound_is_the_largest_singular_value():
+    diagonal, of_rank_one = [[3, 0], [0, 4]], [[1, 2], [2, 4]]  # 4 and 5; columns' sums 4 and 6
+    kernel = np.float32([diagonal, of_rank_one]).transpose(1, 2, 0)
+    filters = Filters(kernel, np.array([1.3, 1]))
+    assert SCORES["clp"](evidence_of(BY_HAND, np.eye(3), filters=filters)) == pytest.approx(
+        [-5.2, -5]
+    )
