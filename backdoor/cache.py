@@ -8,11 +8,12 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from backdoor.progress import progress
@@ -24,6 +25,8 @@ Parts = Iterable[NDArray[Any]]
 
 DIGEST = hashlib.sha256
 CHECKSUM = DIGEST().digest_size  # bytes, at the beginning of a file
+ENTRY = "[0-9a-f]" * 2 * CHECKSUM  # as files are called, but for how they end
+COMPLETE, PARTIAL = ".npy", ".partial"
 BLOCK = 2**20  # bytes
 GIBIBYTE = 2**30
 LARGE_FILE = 2**28  # bytes, of which the reading is shown
@@ -49,7 +52,7 @@ class Cache:
             values = _read(file)
             if values is None:
                 values = np.asarray(compute())
-                self._write(file, values.dtype, values.shape, [values])
+                self._write(file, values.dtype, values.shape, lambda: [values])
         return cast(Result, values if values.ndim else values.item())
 
     def large(
@@ -67,8 +70,7 @@ class Cache:
         with FileLock(self.lock(file.stem)):
             values = _read(file, mapped=True)
             if values is None:
-                self._write(file, np.dtype(np.float32), shape, compute())
-                values = _mapped(file)
+                values = self._write(file, np.dtype(np.float32), shape, compute)
         return values
 
     def __str__(self) -> str:
@@ -93,29 +95,37 @@ class Cache:
 
     def _file(self, what: str, key: Key) -> Path:
         entry = DIGEST(json.dumps([what, *key]).encode()).hexdigest()
-        return self.folder / what / f"{entry}.npy"
+        return self.folder / what / f"{entry}{COMPLETE}"
 
     def _write(
-        self, file: Path, dtype: np.dtype[Any], shape: tuple[int, ...], parts: Parts
-    ) -> None:
+        self,
+        file: Path,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        compute: Callable[[], Parts],
+    ) -> NDArray[Any]:
+        """Write an array and return it as it is on disk."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
+        partial = file.with_suffix(PARTIAL)
         try:
-            with partial.open("wb") as stream:
-                _write(stream, dtype, shape, parts)
-        except BaseException as error:
+            with partial.open("wb", buffering=0) as stream:  # so that closing it writes nothing
+                _write(stream, dtype, shape, compute())
+            values = _mapped(partial)  # before another process may remove it for want of room
+        except BaseException:
             partial.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.filename is None:
-                error.filename = str(partial)  # as of a full disk
             raise
         partial.replace(file)
         self._make_room(file)
+        return values
 
     def _make_room(self, newest: Path) -> None:
         """Remove what was used longest ago until no more than the limit is held.
 
-        Who has mapped such a file keeps what it has.
+        And what those left half written who were killed. Who has mapped a file keeps what it has.
         """
+        for partial in self.folder.glob(f"*/{ENTRY}{PARTIAL}"):
+            with suppress(Timeout, OSError), FileLock(self.lock(partial.stem), timeout=0):
+                partial.unlink()
         if self.limit is None:
             return
         held = sorted(self._held())
@@ -124,14 +134,15 @@ class Cache:
             if over <= 0:
                 return
             if file != newest:
-                file.unlink(missing_ok=True)
-                over -= size
+                with suppress(OSError):  # gone already, or another user's
+                    file.unlink()
+                    over -= size
 
     def _held(self) -> list[tuple[int, int, Path]]:
         """Return when each file was used last, its bytes, and where it is."""
         held = []
-        for file in self.folder.glob("*/*.npy"):
-            with suppress(FileNotFoundError):  # another process removed it
+        for file in self.folder.glob(f"*/{ENTRY}{COMPLETE}"):
+            with suppress(OSError):  # another process removed it
                 state = file.stat()
                 held.append((state.st_mtime_ns, state.st_size, file))
         return held
@@ -200,21 +211,35 @@ def _files_of(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
 
 
-def _write(stream: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...], parts: Parts) -> None:
+def _write(stream: FileIO, dtype: np.dtype[Any], shape: tuple[int, ...], parts: Parts) -> None:
     """Write the checksum of what follows, and an array as NumPy writes it."""
     header = io.BytesIO()
     described = np.lib.format.dtype_to_descr(dtype)
     np.lib.format.write_array_header_1_0(
         header, {"descr": described, "fortran_order": False, "shape": shape}
     )
-    digest = DIGEST(header.getvalue())
-    stream.write(bytes(CHECKSUM) + header.getvalue())
+    digest, rows = DIGEST(header.getvalue()), 0
+    _put(stream, bytes(CHECKSUM) + header.getvalue())
     for part in parts:
-        values = np.ascontiguousarray(part)
-        digest.update(values.data)
-        stream.write(values.data)
+        values = np.ascontiguousarray(part, dtype)
+        rows += len(values)
+        data = values.reshape(-1).view(np.uint8).data
+        digest.update(data)
+        _put(stream, data)
+    if shape and rows != shape[0]:
+        raise RuntimeError(f"expected {shape[0]} rows to keep, got {rows}")
     stream.seek(0)
-    stream.write(digest.digest())
+    _put(stream, digest.digest())
+
+
+def _put(stream: FileIO, data: bytes | memoryview) -> None:
+    left = memoryview(data)
+    try:
+        while len(left):  # a system writes so much at once
+            left = left[stream.write(left) :]
+    except OSError as error:
+        error.filename = stream.name  # as of a full disk
+        raise
 
 
 def _read(file: Path, mapped: bool = False) -> NDArray[Any] | None:
@@ -223,12 +248,14 @@ def _read(file: Path, mapped: bool = False) -> NDArray[Any] | None:
         with file.open("rb") as stream:
             expected = stream.read(CHECKSUM)
             if hashlib.file_digest(stream, DIGEST).digest() == expected:
-                with suppress(PermissionError):  # another user's
+                with suppress(OSError):  # another user's
                     os.utime(file)  # it is in use
                 stream.seek(CHECKSUM)
                 return _mapped(file) if mapped else np.load(stream, allow_pickle=False)
     except FileNotFoundError:
         return None
+    except (ValueError, EOFError):
+        pass  # what nobody but us can have written, and we did not
     log.warning("%s: expected what was written there, found it damaged: computing it again", file)
     return None
 

@@ -11,7 +11,12 @@ from contextlib import contextmanager
 from backdoor.errors import UserError
 
 CHOICES = ("auto", "cpu", "gpu")
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+ENDING = (  # what ends all first
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGALRM,
+)
 
 _started: list[tuple[str, int | None]] = []
 
@@ -44,8 +49,9 @@ def start_tensorflow(
     """
     check_device(device, threads)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
-    with _signals_held(), _native_messages(shown=verbose):
-        import tensorflow as tf
+    with _native_messages(shown=verbose):
+        with _signals_held():
+            import tensorflow as tf
 
         tf.get_logger().setLevel("INFO" if verbose else "ERROR")
         gpus = tf.config.list_physical_devices("GPU")
@@ -84,18 +90,18 @@ def _signals_held() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # which handles none
         return
-    held: list[int] = []
+    held: list[signal.Signals] = []
     before = {number: signal.getsignal(number) for number in ENDING}
     raising = {number: handler for number, handler in before.items() if callable(handler)}
     for number in raising:
-        signal.signal(number, lambda number, _: held.append(number))
+        signal.signal(number, lambda number, _: held.append(signal.Signals(number)))
     try:
         yield
     finally:
         for number, handler in raising.items():
             signal.signal(number, handler)
-        if held:
-            signal.raise_signal(held[0])
+        for first in sorted(set(held), key=ENDING.index):
+            signal.raise_signal(first)
 
 
 @contextmanager

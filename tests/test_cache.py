@@ -6,9 +6,11 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from backdoor import cache
 from backdoor.cache import Cache, NoCache, sha256
@@ -168,19 +170,27 @@ def test_the_newest_result_stays_and_without_a_limit_all_do(tmp_path):
 def test_a_cache_says_how_much_it_holds(tmp_path):
     assert str(Cache(tmp_path / "none", 20)) == f"{tmp_path / 'none'}, 0.00 of 20 GiB"
     (tmp_path / "walk").mkdir()
-    with (tmp_path / "walk" / "a.npy").open("wb") as file:
+    with (tmp_path / "walk" / f"{64 * 'a'}.npy").open("wb") as file:
         file.truncate(3 * 2**29)
     assert str(Cache(tmp_path)) == f"{tmp_path}, 1.50 GiB"
     assert str(Cache(tmp_path, 1.5)) == f"{tmp_path}, 1.50 of 1.5 GiB"
 
 
-def test_a_full_disk_is_told_with_the_place(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+def test_a_full_disk_is_told_with_the_place(tmp_path):
+    """/dev/full takes nothing."""
+    with (
+        Path("/dev/full").open("wb", buffering=0) as stream,
+        pytest.raises(OSError, match="'/dev/full'"),
+    ):
+        cache._write(stream, np.dtype(float), (1,), [np.zeros(1)])
 
-    monkeypatch.setattr(cache, "_write", full)
-    with pytest.raises(OSError, match=r"No space left on device: '.*partial'"):
-        Cache(tmp_path)("walk", ("a",), lambda: 1)
+
+def test_what_was_not_written_leaves_nothing_and_says_what_it_was(tmp_path):
+    def unreadable():
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match=r"Input/output error$"):
+        Cache(tmp_path).large("walk", ("a",), (1,), unreadable)
     assert not list((tmp_path / "walk").iterdir())
 
 
@@ -227,15 +237,47 @@ def test_a_digest_is_kept_under_the_first_path(tmp_path):
     assert keys[0][0] == str(first)
 
 
-def test_nothing_that_was_pickled_is_read(tmp_path):
-    kept = Cache(tmp_path)
-    kept("walk", ("a",), lambda: 1)
-    (file,) = (tmp_path / "walk").iterdir()
-    content = io.BytesIO()
-    np.save(content, np.array([{}], object), allow_pickle=True)
-    file.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
-    with pytest.raises(ValueError, match="allow_pickle"):
-        kept("walk", ("a",), lambda: 2)
+def test_what_has_a_right_checksum_and_is_nothing_of_ours_is_computed_again(tmp_path):
+    pickled = io.BytesIO()
+    np.save(pickled, np.array([{}], object), allow_pickle=True)
+    for content in (pickled.getvalue(), b"", b"text"):
+        kept = Cache(tmp_path)
+        kept("walk", ("a",), lambda: 1)
+        (file,) = (tmp_path / "walk").iterdir()
+        file.write_bytes(hashlib.sha256(content).digest() + content)
+        assert kept("walk", ("a",), lambda: 2) == 2
+        assert kept("walk", ("a",), lambda: 3) == 2
+        file.unlink()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64, np.int32])
+def test_a_large_result_is_kept_in_single_precision(kind, tmp_path):
+    for kept in (NoCache(), Cache(tmp_path), Cache(tmp_path)):
+        values = kept.large("walk", ("a",), (2, 3), lambda: [np.full((2, 3), 5, kind)])
+        assert values.dtype == np.float32
+        assert values.tolist() == [[5, 5, 5], [5, 5, 5]]
+
+
+def test_a_large_result_of_another_length_is_not_kept(tmp_path):
+    for length in (3, 5):
+        with pytest.raises(RuntimeError, match=f"expected {length} rows to keep, got 4"):
+            Cache(tmp_path).large("walk", ("a",), (length, 3), lambda: parts(1, 2))
+    assert not list((tmp_path / "walk").iterdir())
+
+
+def test_room_is_made_of_our_own_files_alone_and_of_what_the_killed_left(tmp_path):
+    (tmp_path / "walk").mkdir()
+    own = tmp_path / "walk" / "mine.npy"
+    left, written = (tmp_path / "walk" / f"{letter * 64}.partial" for letter in "ab")
+    for path in (own, left, written):
+        path.write_bytes(bytes(100))
+    small = Cache(tmp_path, limit=1e-9)
+    with FileLock(small.lock(written.stem)):
+        small("walk", ("a",), lambda: 1)
+    assert own.exists()
+    assert written.exists()
+    assert not left.exists()
+    assert str(Cache(tmp_path / "walk")).endswith("0.00 GiB")
 
 
 def test_what_another_user_has_computed_is_read(tmp_path, monkeypatch):

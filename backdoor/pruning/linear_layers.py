@@ -215,8 +215,8 @@ class _Translation:
         )
 
     def _rest(self, roots: Sequence[Root], units: int) -> Callable[[], keras.Model]:
-        before = dict(self.before)
-        return lambda: rest_of(self.calls, self.scores, roots, before, units)
+        calls, scores, before = self.calls, self.scores, self.before
+        return lambda: rest_of(calls, scores, roots, before, units)
 
     def _score(self, begin: Callable[[Array], dict[int, Values]]) -> Callable[[Array], Array]:
         """Return what gives scores of the first units, which `begin` gives their names."""
