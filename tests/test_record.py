@@ -368,3 +368,18 @@ def test_the_rates_at_few_false_alarms_are_called_after_them():
         1: "detection_rate_at_1_false_alarms",
         5: "detection_rate_at_5_false_alarms",
     }
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "expected"),
+    [
+        ("FINISHED", "true", True),
+        ("FINISHED", None, False),
+        ("FAILED", "true", False),
+        ("RUNNING", None, False),
+    ],
+)
+def test_a_run_is_complete_that_has_finished_and_says_so(status, said, expected):
+    tags = {} if said is None else {record.COMPLETE: said}
+    run = SimpleNamespace(info=SimpleNamespace(status=status), data=SimpleNamespace(tags=tags))
+    assert record.is_complete(run) == expected

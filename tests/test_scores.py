@@ -24,7 +24,7 @@ from backdoor.pruning.orders import (
     rank_channels,
     version_of_order,
 )
-from backdoor.pruning.scores import SCORES, mean_activation
+from backdoor.pruning.scores import SCORES, _scaled, mean_activation
 
 
 def channels(*values: float, pictures: int = 2) -> np.ndarray:
@@ -335,3 +335,8 @@ def test_the_lipschitz_bound_is_the_largest_singular_value():
     assert SCORES["clp"](evidence_of(BY_HAND, np.eye(3), filters=filters)) == pytest.approx(
         [-5.2, -5]
     )
+
+
+def test_scores_that_are_all_the_same_scale_to_zero():
+    assert _scaled(np.array([3.0, 3.0])).tolist() == [0, 0]
+    assert _scaled(np.array([1.0, 2.0, 5.0])).tolist() == [0, 0.25, 1]

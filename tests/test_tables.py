@@ -93,3 +93,12 @@ def test_an_oracle_is_called_one(monkeypatch):
     monkeypatch.setitem(ORACLES, "oracle_test", None)
     title = order_table(3, "oracle_test", [Row("oracle_test", 2)], compare=False).title
     assert title.endswith("in order oracle_test (an oracle, which sees poisoned pictures)")
+
+
+def test_a_run_that_is_missing_is_named_and_compared_with_nothing():
+    table = order_table(1, "asc", ROWS, compare=True)
+    assert table.missing == ["asc-4"]
+    assert table.lines[1]["published accuracy %"] == ""
+    other = dataclasses.replace(reproduced("asc", 2), threshold=3)  # which was not published
+    (line,) = order_table(1, "asc", [other], compare=True).lines
+    assert line["published accuracy %"] == line["difference"] == ""
