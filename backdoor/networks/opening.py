@@ -23,7 +23,6 @@ import tensorflow as tf
 from backdoor.errors import UserError
 from backdoor.networks.archives import (
     LARGEST_NETWORK,
-    WEIGHTS,
     WEIGHTS_ALONE,
     architecture_of,
     kind_of,
@@ -35,7 +34,7 @@ from backdoor.networks.keras2 import translated
 from backdoor.networks.safe_layers import objects_of, reason_of_constants, reason_to_refuse
 from backdoor.text import plain
 
-ARCHITECTURE = "config.json"
+ARCHITECTURE, ALL_WEIGHTS = "config.json", "weights"
 LONGEST_REASON = 300  # letters
 IN_CODE = ("Graph execution error", "in user code")
 NOT_TOLD = ('File "', "Detected at node", "[[", "Graph execution", "in user code")
@@ -82,9 +81,13 @@ def opened(path: Path, shown: str) -> keras.Model:
 
 
 def write_parts(model: keras.Model, folder: Path) -> None:
-    """Write a network into a folder, its architecture and its weights."""
+    """Write a network into a folder, its architecture and its weights, one behind the other."""
     (folder / ARCHITECTURE).write_text(model.to_json())
-    model.save_weights(folder / WEIGHTS)
+    with (folder / ALL_WEIGHTS).open("wb") as file:
+        for weight in model.weights:
+            values = np.asarray(weight)
+            known = values.dtype.kind != "V"  # as bfloat16 is, which NumPy does not know
+            np.save(file, values if known else values.astype(np.float32), allow_pickle=False)
 
 
 def read_parts(folder: Path, shown: Path) -> keras.Model:
@@ -96,7 +99,9 @@ def read_parts(folder: Path, shown: Path) -> keras.Model:
     text = (folder / ARCHITECTURE).read_text()
     check_config(json.loads(text), shown)
     model = keras.models.model_from_json(text)
-    model.load_weights(folder / WEIGHTS)
+    with (folder / ALL_WEIGHTS).open("rb") as file:
+        for weight in model.weights:
+            weight.assign(np.load(file, allow_pickle=False))
     return model
 
 
