@@ -104,20 +104,36 @@ def _walk_back(pictures: Activations, order: NDArray[np.int64], tail: LinearTail
     labels = np.empty((len(order) + 1, len(pictures)), tail.label_type)
     units = np.tile(tail.bias, (len(pictures), 1))
     labels[-1] = tail.score(units[:1]).argmax()
+    waiting = np.empty((BATCH + len(pictures), units.shape[1]), units.dtype)
+    steps: list[tuple[int, Any, slice]] = []  # a k, its pictures, their rows among those waiting
     for k in range(len(order) - 1, -1, -1):
         channel = order[k]
-        labels[k] = labels[k + 1]
         changed = np.flatnonzero(active[channel])
-        if not len(changed):
-            continue
         most = len(changed) > MOST * len(pictures)
         rows = slice(None) if most else changed  # to the others it adds zero
         values, spread = by_channel[rows, channel], tail.spread[channel]
+        start = steps[-1][2].stop if steps else 0
+        steps.append((k, rows, slice(start, start + len(values))))
+        now = waiting[steps[-1][2]]
         # Of a single place, a matrix product takes ten times as long as a product does.
-        now = units[rows] + (values * spread if len(spread) == 1 else values @ spread)
+        np.add(units[rows], values * spread if len(spread) == 1 else values @ spread, out=now)
         units[rows] = now
-        labels[k, rows] = tail.score(now).argmax(axis=1)
+        if start + len(values) >= BATCH or k == 0:
+            _label(labels, waiting, steps, tail)
+            steps.clear()
     return labels
+
+
+def _label(
+    labels: Labels, waiting: Activations, steps: list[tuple[int, Any, slice]], tail: LinearTail
+) -> None:
+    """Score what waits of several steps at once: of few rows, reading a kernel takes longest."""
+    rows_waiting = steps[-1][2].stop
+    said = tail.score(waiting[:rows_waiting]).argmax(axis=1) if rows_waiting else None
+    for k, rows, waited in steps:
+        labels[k] = labels[k + 1]
+        if said is not None:
+            labels[k, rows] = said[waited]
 
 
 def _alike(values: Activations) -> NDArray[np.int64]:
