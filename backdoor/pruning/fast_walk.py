@@ -16,6 +16,7 @@ from backdoor.progress import progress
 from backdoor.pruning.walk import Activations
 
 BATCH = 512  # pictures: more leave a core's cache, fewer make threads wait for each other
+TOGETHER = 256  # rows that are scored at once where steps have fewer: kernels are read more rarely
 MOST = 0.8  # of a batch's pictures: picking them out costs more than scoring the others, too
 SAMPLE, COMPONENTS = 512, 8  # pictures and directions by which alike ones are found
 
@@ -104,7 +105,7 @@ def _walk_back(pictures: Activations, order: NDArray[np.int64], tail: LinearTail
     labels = np.empty((len(order) + 1, len(pictures)), tail.label_type)
     units = np.tile(tail.bias, (len(pictures), 1))
     labels[-1] = tail.score(units[:1]).argmax()
-    waiting = np.empty((BATCH + len(pictures), units.shape[1]), units.dtype)
+    waiting = np.empty((TOGETHER + len(pictures), units.shape[1]), units.dtype)
     steps: list[tuple[int, Any, slice]] = []  # a k, its pictures, their rows among those waiting
     for k in range(len(order) - 1, -1, -1):
         channel = order[k]
@@ -118,7 +119,7 @@ def _walk_back(pictures: Activations, order: NDArray[np.int64], tail: LinearTail
         # Of a single place, a matrix product takes ten times as long as a product does.
         np.add(units[rows], values * spread if len(spread) == 1 else values @ spread, out=now)
         units[rows] = now
-        if start + len(values) >= BATCH or k == 0:
+        if start + len(values) >= TOGETHER or k == 0:
             _label(labels, waiting, steps, tail)
             steps.clear()
     return labels
@@ -127,13 +128,12 @@ def _walk_back(pictures: Activations, order: NDArray[np.int64], tail: LinearTail
 def _label(
     labels: Labels, waiting: Activations, steps: list[tuple[int, Any, slice]], tail: LinearTail
 ) -> None:
-    """Score what waits of several steps at once: of few rows, reading a kernel takes longest."""
-    rows_waiting = steps[-1][2].stop
-    said = tail.score(waiting[:rows_waiting]).argmax(axis=1) if rows_waiting else None
+    """Fill in the labels of these steps, from k + 1 on; one call scores the units of them all."""
+    end = steps[-1][2].stop
+    said = tail.score(waiting[:end]).argmax(axis=1) if end else np.empty(0, tail.label_type)
     for k, rows, waited in steps:
         labels[k] = labels[k + 1]
-        if said is not None:
-            labels[k, rows] = said[waited]
+        labels[k, rows] = said[waited]
 
 
 def _alike(values: Activations) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from backdoor.errors import UserError
 from experiments.launch import cli
+from experiments.launch.composing import remember_composed
 from experiments.launch.ending import INTERRUPTED, own_temporary_folder
 from experiments.launch.plan import Plan, planned, task_of
 from experiments.launch.position import hand_to_jobs
@@ -41,6 +42,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             _check_launcher(config.hydra.launcher)
+            remember_composed()
             plan = planned(config)
             _check_any(plan, config, self.work)
 
