@@ -12,15 +12,17 @@ from omegaconf import DictConfig
 from backdoor.errors import UserError
 from experiments.launch import cli
 from experiments.launch.composing import remember_composed
+from experiments.launch.data import load_keras_ahead
 from experiments.launch.ending import INTERRUPTED, own_temporary_folder
 from experiments.launch.plan import Plan, planned, task_of
 from experiments.launch.position import hand_to_jobs
-from experiments.launch.settings import settings_of
+from experiments.launch.settings import Settings, settings_of
 from experiments.launch.work import WORKS, Work
 
 if TYPE_CHECKING:
     from experiments.launch.sweep import OpenSweep
 
+IN_THIS_PROCESS = "basic"  # the launcher
 LAUNCHERS = {"hydra_plugins.hydra_ray_launcher": "ray"}  # extras by the package of the launcher
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
             _check_launcher(config.hydra.launcher)
             remember_composed()
             plan = planned(config)
-            _check_any(plan, config, self.work)
+            settings = _looked_at(plan, config, self.work)
 
             from experiments.launch.sweep import announce, start  # MLflow, which --help needs not
 
@@ -52,6 +54,8 @@ class SweepCallback(Callback):  # type: ignore[misc]
                 announce(plan, config, self.work)
             if config.dry_run:
                 raise SystemExit(0)
+            if config.hydra.runtime.choices["hydra/launcher"] == IN_THIS_PROCESS:
+                load_keras_ahead(settings)
             if not _open:
                 _open.append(start(plan, config, self.work))
         except Exception as error:
@@ -102,12 +106,17 @@ def _said(error: Exception) -> int:
     return cli.exit_code(error)
 
 
-def _check_any(plan: Plan, config: DictConfig, work: Work) -> None:
-    """Refuse a sweep of which no run can be right; one that has some goes on without the others."""
+def _looked_at(plan: Plan, config: DictConfig, work: Work) -> Settings:
+    """Return settings of a run that can be right, and refuse a sweep that has none.
+
+    One that has some goes on without the others.
+    """
     mistakes = []
     for job in plan.jobs:
         try:
-            return work.look(settings_of(task_of(config, job), work.settings))
+            settings = settings_of(task_of(config, job), work.settings)
+            work.look(settings)
+            return settings
         except cli.USER_MISTAKES as error:
             mistakes.append(error)
     raise mistakes[0]

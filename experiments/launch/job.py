@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from backdoor.cache import Cache
 from backdoor.device import start_tensorflow
 from backdoor.errors import UserError
-from backdoor.networks.sandbox import SANDBOX
 from backdoor.reporting.sentences import NOTES
 from backdoor.reporting.terminal import LINES
 from backdoor.tracking.connect import connect
@@ -30,7 +29,7 @@ from backdoor.tracking.runs import complete_run, mark_dead, tracked_run
 from backdoor.tracking.store import without_password
 from backdoor.tracking.sweeps import join_sweep
 from experiments.launch import cli
-from experiments.launch.data import badnet_path, files_of, made_here
+from experiments.launch.data import files_of, load_keras_ahead
 from experiments.launch.ending import ending_with_its_launcher
 from experiments.launch.position import Position
 from experiments.launch.resolvers import cores
@@ -86,6 +85,8 @@ def _run(
         _refuse(config, error, position, work)
     if settings.threads is None:
         settings = dataclasses.replace(settings, threads=_cores_of_a_job(launcher))
+    if position.sweep is None:  # whose settings have been looked at
+        load_keras_ahead(settings)
     client = connect(settings.tracking, settings.verbose, patient=position.sweep is not None)
     cache = settings.kept
     if position.sweep is None:
@@ -127,8 +128,7 @@ def _tracked(
         if settings.badnet.trust and position.sweep:
             raise UserError("badnet.trust: expected false in a sweep, got true; use a single run")
         work.look(settings)
-        if not (settings.badnet.trust or made_here(badnet_path(settings), settings)):
-            SANDBOX.start()  # loads Keras while this process does
+        load_keras_ahead(settings)
         device_name = start_tensorflow(settings.device, settings.threads, settings.verbose)
         mlflow.log_param(DEVICE, device_name)
 
