@@ -176,15 +176,19 @@ def draw_benchmark(
     figure = Figure(figsize=(13, 3.2), layout="constrained")
     bars, *curves = figure.subplots(1, 4, width_ratios=[1.6, 1, 1, 1])
     bars.barh(list(seconds), list(seconds.values()), color=ACCURACY, log=True)
-    bars.bar_label(bars.containers[0], fmt="%.3g s", padding=3)
+    bars.bar_label(bars.containers[0], fmt=_in_seconds, padding=3)
     bars.invert_yaxis()
-    bars.margins(x=0.25)
+    bars.margins(x=0.35)
     bars.set_xlabel("seconds")
     for axis, (what, points) in zip(curves, growth.items(), strict=True):
         axis.plot(list(points), list(points.values()), "o-", color=ACCURACY)
         axis.set(xlabel=what, ylabel="seconds", ylim=(0, 1.1 * max(points.values())))
         axis.grid(alpha=0.3)
     return figure
+
+
+def _in_seconds(value: float) -> str:
+    return f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
 
 
 def _nothing(said: str) -> Figure:
