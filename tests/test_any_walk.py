@@ -1,5 +1,6 @@
 import math
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -127,6 +128,26 @@ def test_on_a_gpu_many_pictures_are_walked_part_by_part(pictures, monkeypatch):
     activations = cut.activate([pictures], len(pictures))
     order = np.arange(cut.channels)[::-1]
     whole = plain(cut, activations, order)
-    monkeypatch.setattr("backdoor.pruning.device_walk.LARGE_CHUNK", 3)
-    for way in (on_device, linear_on_device):
-        np.testing.assert_array_equal(way(cut, activations, order), whole)
+    for rows in (3, len(pictures), 4 * len(pictures), 2**20):  # the last: all steps together
+        monkeypatch.setattr("backdoor.pruning.device_walk.ROWS", rows)
+        for way in (on_device, linear_on_device):
+            np.testing.assert_array_equal(way(cut, activations, order), whole)
+
+
+def test_on_a_gpu_a_network_is_walked_set_by_set(pictures):
+    """Its layers have the names that Keras gives new ones."""
+    keras.utils.clear_session()
+    shape = pictures.shape[1:]
+    given = keras.Input(shape)
+    pool = keras.layers.MaxPooling2D(name="pool")(keras.layers.Conv2D(6, 3, name="conv")(given))
+    sides = [keras.layers.Conv2D(4, 2, activation="relu")(pool) for _ in range(2)]
+    both = keras.layers.Add()([keras.layers.Flatten()(side) for side in sides])
+    for name in ("activation", "activation_1", "activation_3"):
+        both = keras.layers.Activation("tanh", name=name)(keras.layers.Dense(8)(both))
+    cut = cut_network(with_random_weights(keras.Model(given, keras.layers.Dense(3)(both))), "pool")
+    activations = cut.activate([pictures], len(pictures))
+    order = np.arange(cut.channels)
+    for _ in range(2):
+        np.testing.assert_array_equal(
+            linear_on_device(cut, activations, order), plain(cut, activations, order)
+        )

@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import keras
 import numpy as np
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 
 from backdoor.cache import joined
 from backdoor.errors import UserError
-from backdoor.evaluation import Labels, label_type
+from backdoor.evaluation import Labels
+from backdoor.networks.batches import in_batches
 from backdoor.networks.ends import check_ends, one_score_a_class
 from backdoor.networks.filters import Filters, chain_to, filters_of
 from backdoor.networks.graph import calls_of
@@ -130,17 +130,17 @@ class CutNetwork:
     @cached_property
     def classify_activations(self) -> Callable[[NDArray[np.float32]], Labels]:
         """The tail as a function of arrays: activations (n, ..., C) to labels (n,)."""
-        return _in_batches(_compiled(self.tail, labels=True), CHUNK)
+        return in_batches(self.tail, CHUNK, labels=True)
 
     @cached_property
     def score_activations(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         """The tail as a function of arrays: activations (n, ..., C) to logits (n, N)."""
-        return _in_batches(_compiled(self.logit_tail, labels=False), CHUNK)
+        return in_batches(self.logit_tail, CHUNK)
 
     @cached_property
     def classify_pictures(self) -> Callable[[NDArray[np.float32]], Labels]:
         """B as a function of arrays: pictures to labels (n,)."""
-        return _in_batches(_compiled(self.model, labels=True), CHUNK)
+        return in_batches(self.model, CHUNK, labels=True)
 
     def activate(
         self, chunks: Iterable[NDArray[np.float32]], count: int, what: str = "Head"
@@ -164,7 +164,7 @@ class CutNetwork:
     def activate_pictures(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         """The head as a function of arrays: pictures to activations (n, ..., C)."""
         size = CHUNK if tf.config.list_logical_devices("GPU") else SMALL_CHUNK
-        return _in_batches(_compiled(self.head, labels=False), size)
+        return in_batches(self.head, size)
 
 
 def cut_network(model: keras.Model, layer: str = "auto") -> CutNetwork:
@@ -205,28 +205,3 @@ def fingerprint(model: keras.Model) -> str:
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()
-
-
-def _compiled(
-    model: keras.Model, labels: bool
-) -> Callable[[NDArray[np.float32]], NDArray[np.generic]]:
-    smallest = label_type(model.output_shape[-1])
-
-    @tf.function(  # type: ignore[untyped-decorator]
-        input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
-    )
-    def run(batch: tf.Tensor) -> tf.Tensor:
-        output = model(batch, training=False)
-        return tf.cast(tf.argmax(output, axis=-1), smallest) if labels else output
-
-    return lambda batch: run(batch).numpy()
-
-
-def _in_batches(
-    run: Callable[[NDArray[np.float32]], NDArray[Any]], size: int
-) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
-    def in_batches(values: NDArray[np.float32]) -> NDArray[Any]:
-        starts = range(0, len(values), size) or (0,)
-        return np.concatenate([run(values[s : s + size]) for s in starts])
-
-    return in_batches

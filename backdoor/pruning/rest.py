@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
 from backdoor.networks.graph import Call
+from backdoor.networks.logits import logits_of
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,17 @@ class Root:
     shape: tuple[int, ...]
 
 
+class Columns(keras.layers.Layer):  # type: ignore[misc]
+    """Takes a root from the units."""
+
+    def __init__(self, root: Root, name: str) -> None:
+        super().__init__(name=name)
+        self.root = root
+
+    def call(self, units: Any) -> Any:
+        return keras.ops.reshape(units[:, self.root.columns], (-1, *self.root.shape))
+
+
 def rest_of(
     calls: Sequence[Call],
     scores: keras.KerasTensor,
@@ -30,7 +43,7 @@ def rest_of(
     before: Mapping[int, int],
     units: int,
 ) -> keras.Model:
-    """Return the layers from the first units, (n, U), to one score a class, (n, N).
+    """Return the layers from the first units, (n, U), to one logit a class, (n, N).
 
     Args:
         calls: All uses of layers behind the cut, in their order.
@@ -39,13 +52,16 @@ def rest_of(
     """
     given = keras.Input((units,))
     known = {
-        root.tensor: keras.layers.Reshape(root.shape)(given[:, root.columns]) for root in roots
+        root.tensor: Columns(root, name=f"first_units_{number}")(given)
+        for number, root in enumerate(roots)
     }
     for call in calls:
         output, inputs = id(call.output), [id(item) for item in call.inputs]
         if before.get(output) in known:
-            known[output] = keras.layers.Activation(call.layer.activation)(known[before[output]])
+            # Keras numbers names, as it has the network's own, and none may stand twice.
+            activation = keras.layers.Activation(call.layer.activation, name=f"activation_{output}")
+            known[output] = activation(known[before[output]])
         elif output not in known and all(item in known for item in inputs):
             tensors = [known[item] for item in inputs]
             known[output] = call.layer(tensors if len(tensors) > 1 else tensors[0])
-    return keras.Model(given, known[id(scores)])
+    return logits_of(keras.Model(given, known[id(scores)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,9 @@ Activations = NDArray[np.float32]
 PART = 2**27  # bytes of activations that are computed with at once, where a set may be many more
 
 
-def parts_of(activations: Activations) -> list[slice]:
-    """Return rows that together are all pictures, so many at once as fit well into memory."""
-    size = max(1, PART // activations[:1].nbytes)
+def parts_of(activations: Activations, most: int = sys.maxsize) -> list[slice]:
+    """Return rows that together are all, so many at once, at most `most`, as fit into memory."""
+    size = min(most, max(1, PART // activations[:1].nbytes))
     return [slice(start, start + size) for start in range(0, len(activations), size)]
 
 
