@@ -16,7 +16,7 @@ from conftest import (
 from backdoor.evaluation import goodnet_labels
 from backdoor.networks.cut import compute_activations, cut_network
 from backdoor.pictures.readers import open_pictures
-from backdoor.pruning import any_walk
+from backdoor.pruning import any_walk, device_walk
 from backdoor.pruning.any_walk import linear_tail, walk_network
 from backdoor.pruning.device_walk import linear_walk_on_device, walk_on_device
 from backdoor.pruning.fast_walk import BATCH, linear_walk
@@ -129,7 +129,8 @@ def test_on_a_gpu_many_pictures_are_walked_part_by_part(pictures, monkeypatch):
     order = np.arange(cut.channels)[::-1]
     whole = plain(cut, activations, order)
     for rows in (3, len(pictures), 4 * len(pictures), 2**20):  # the last: all steps together
-        monkeypatch.setattr("backdoor.pruning.device_walk.ROWS", rows)
+        monkeypatch.setattr(device_walk, "ROWS", rows)
+        device_walk._labeller.cache_clear()
         for way in (on_device, linear_on_device):
             np.testing.assert_array_equal(way(cut, activations, order), whole)
 
