@@ -57,8 +57,8 @@ def written(folder, poisoned, how="prune"):
             record.SAMPLES_FILE: sample_pictures(outcome, 40, rng),
             record.MISTAKES_FILE: worst_mistakes(outcome, 40),
         }
-        figures = {record.CURVES_PICTURE: Figure()}
-        record.log_artifacts(outcome, 40, curves, samples, figures, fixed.labels, folder / "files")
+        Figure().savefig(folder / "files" / record.CURVES_PICTURE)
+        record.log_artifacts(outcome, 40, curves, samples, fixed.labels, folder / "files")
         numbers = {**outcome.metrics(40), **fixed.metrics(), "seconds/total": 1.5}
         record.log_metrics(numbers)
     return Record(client, client.get_run(run_id)), outcome
@@ -281,7 +281,7 @@ def test_classes_with_names_and_a_suspect_are_told(tmp_path):
         record.log_outcome(run_id, outcome, outcome.metrics(20), outcome.curves())
         (tmp_path / "files").mkdir()
         (tmp_path / "files" / record.REPAIRED_FILE).write_bytes(b"")
-        record.log_artifacts(outcome, 20, outcome.curves(), {}, {}, {}, tmp_path / "files")
+        record.log_artifacts(outcome, 20, outcome.curves(), {}, {}, tmp_path / "files")
     run = Record(client, client.get_run(run_id))
     assert run.class_names() == ["crimson", "green", "grey"]
     assert run.run.data.tags["suspect.class"] == "1"

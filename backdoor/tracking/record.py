@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
-from matplotlib.figure import Figure
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, DataType, Schema, TensorSpec
@@ -183,14 +182,13 @@ def log_artifacts(
     threshold: "Threshold",
     curves: Curves,
     samples: Mapping[str, Samples],
-    figures: Mapping[str, Figure],
     repaired: Mapping[str, Labels],
     folder: Path,
 ) -> None:
     """Log the channels removed, the labels, the curves, sample pictures and class counts as files.
 
     Args:
-        samples, figures: By the artifact's name.
+        samples: By the artifact's name.
         repaired: Labels of the test sets by the repaired network, where they are its own.
         folder: With the repaired network in REPAIRED_FILE; what else is there is logged, too.
     """
@@ -214,8 +212,6 @@ def log_artifacts(
         rows.writerow(["channels_removed", "channel", *curves])
         for k, values in enumerate(zip(*curves.values(), strict=True)):
             rows.writerow([k, outcome.order[k - 1] if k else "", *values])
-    for name, figure in figures.items():
-        figure.savefig(folder / name, dpi=100)
     mlflow.set_tag(REPAIRED, sha256(folder / REPAIRED_FILE))
     mlflow.log_artifacts(str(folder))
 

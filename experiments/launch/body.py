@@ -1,7 +1,8 @@
 """What a run computes, once TensorFlow is started."""
 
+import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
@@ -21,8 +22,9 @@ from backdoor.progress import Stopwatch
 from backdoor.pruning.orders import labelled
 from backdoor.repaired import repair
 from backdoor.reporting.figures import Panel, draw_curves, draw_samples
-from backdoor.samples import sample_pictures, worst_mistakes
+from backdoor.samples import Samples, sample_pictures, worst_mistakes
 from backdoor.tracking import record
+from experiments.launch.again import made_once
 from experiments.launch.opening import open_network_and_bed
 from experiments.launch.settings import RunSettings
 
@@ -39,30 +41,25 @@ def detect_and_record(
     network, bed = open_network_and_bed(settings, cache, stage)
     outcome = _detected(network, bed, settings, cache)
     curves = outcome.curves()
-    rng = np.random.default_rng(settings.seed)
+    # All else that a run depends on; with the same k, other thresholds give the same networks.
+    same = dataclasses.replace(settings, threshold=outcome.stops[threshold])
+    key = (same, network.fingerprint, outcome.digests)
     with stage("goodnet"):
-        _log_goodnet(settings, outcome, rng, folder / f"{record.MODEL}.keras")
+        _log_goodnet(settings, outcome, key, folder / f"{record.MODEL}.keras")
     with stage("tracking"):
         metrics = outcome.metrics(threshold)
         record.log_outcome(run_id, outcome, metrics, curves)
     with stage("repair"):
         repaired = repair(outcome, threshold, settings.repair, settings.seed)
         file = folder / record.REPAIRED_FILE
-        model = _tried(repaired.model, file, bed, repaired.answers, rng)
+        made_once(file, key, _tried(repaired.model, bed, repaired.answers, settings.seed))
         record.show_metrics(repaired.metrics())
         for kind in settings.export:
-            export(model, kind, file.with_suffix(f".{kind}"), _some(bed.clean_test))
+            loaded = keras.models.load_model(file)
+            export(loaded, kind, file.with_suffix(f".{kind}"), _some(bed.clean_test))
     with stage("artifacts"):
-        drawn = sample_pictures(outcome, threshold, rng)
-        samples = {
-            record.SAMPLES_FILE: drawn,
-            record.MISTAKES_FILE: worst_mistakes(outcome, threshold),
-        }
-        figures = {
-            record.CURVES_PICTURE: draw_curves([_panel(outcome, curves, settings)], "GoodNet"),
-            record.SAMPLES_PICTURE: draw_samples(drawn, network.classes, bed.clean_test.names),
-        }
-        record.log_artifacts(outcome, threshold, curves, samples, figures, repaired.labels, folder)
+        samples = _drawn(settings, outcome, curves, key, folder)
+        record.log_artifacts(outcome, threshold, curves, samples, repaired.labels, folder)
     return {
         **metrics,
         **repaired.metrics(),
@@ -85,29 +82,38 @@ def _detected(network: CutNetwork, bed: TestBed, settings: RunSettings, cache: C
     )
 
 
-def _log_goodnet(
-    settings: RunSettings, outcome: Outcome, rng: np.random.Generator, file: Path
-) -> None:
+def _log_goodnet(settings: RunSettings, outcome: Outcome, key: object, file: Path) -> None:
     network, bed, threshold = outcome.network, outcome.bed, settings.threshold
     goodnet = build_goodnet(network, outcome.removed(threshold))
     answers = {name: outcome.answers(name, threshold)[2] for name in bed.tests}
-    _tried(goodnet, file, bed, answers, rng)
+    made_once(file, key, _tried(goodnet, bed, answers, settings.seed))
     scale, names = brightness(bed.clean_valid), bed.names(network.classes)
     record.log_goodnet(file, settings.name, network.picture_shape, scale, names)
     file.unlink()
 
 
+def _drawn(
+    settings: RunSettings, outcome: Outcome, curves: record.Curves, key: object, folder: Path
+) -> dict[str, Samples]:
+    """Draw the run's figures into the folder, and return the samples by their artifact's name."""
+    threshold, clean = settings.threshold, outcome.bed.clean_test
+    drawn = sample_pictures(outcome, threshold, np.random.default_rng(settings.seed))
+    figure = draw_samples(drawn, outcome.network.classes, clean.names)
+    made_once(folder / record.SAMPLES_PICTURE, key, figure.savefig)
+    panel = _panel(outcome, curves, settings)
+    draw_curves([panel], "GoodNet").savefig(folder / record.CURVES_PICTURE)
+    return {
+        record.SAMPLES_FILE: drawn,
+        record.MISTAKES_FILE: worst_mistakes(outcome, threshold),
+    }
+
+
 def _tried(
-    model: keras.Model,
-    file: Path,
-    bed: TestBed,
-    answers: Mapping[str, Labels],
-    rng: np.random.Generator,
-) -> keras.Model:
-    """Save a network, load it again and compare some of its answers to the test sets."""
-    return saved_and_loaded(
-        model, file, [(pictures, answers[name]) for name, pictures in bed.tests.items()], rng
-    )
+    model: keras.Model, bed: TestBed, answers: Mapping[str, Labels], seed: int
+) -> Callable[[Path], keras.Model]:
+    """Return what saves a network, loads it again and compares its answers to the test sets."""
+    sets = [(pictures, answers[name]) for name, pictures in bed.tests.items()]
+    return lambda file: saved_and_loaded(model, file, sets, np.random.default_rng(seed))
 
 
 def _some(pictures: PictureSet) -> NDArray[np.float32]:
