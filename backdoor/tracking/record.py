@@ -91,6 +91,7 @@ COUNTS_FILE = "class_counts.json"  # {set: pictures of each class}
 BRIGHTNESS_FILE = "brightness.json"  # the fields of Brightness, of clean pictures
 NAMES_FILE = "class_names.json"  # names of the classes; where they have none, there is no file
 CURVES_FILE = "curve.csv"  # a line for each k
+BESIDE_CURVES = ("channels_removed", "channel")  # columns of that file
 SAMPLES_FILE, MISTAKES_FILE = "samples.npz", "mistakes.npz"  # the fields of Samples
 CURVES_PICTURE, SAMPLES_PICTURE = "curve.png", "samples.png"
 
@@ -209,7 +210,7 @@ def log_artifacts(
         np.savez_compressed(folder / name, allow_pickle=False, **asdict(some))
     with (folder / CURVES_FILE).open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["channels_removed", "channel", *curves])
+        rows.writerow([*BESIDE_CURVES, *curves])
         for k, values in enumerate(zip(*curves.values(), strict=True)):
             rows.writerow([k, outcome.order[k - 1] if k else "", *values])
     mlflow.set_tag(REPAIRED, sha256(folder / REPAIRED_FILE))
@@ -324,7 +325,7 @@ class Record:
             history = self.client.get_metric_history(self.run.info.run_id, f"{prefix}{name}")
             if history:
                 return [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
-        return self._curve_in_file(name)
+        return self._curves.get(name, [])
 
     @cached_property
     def labels(self) -> dict[str, Labels]:
@@ -392,8 +393,9 @@ class Record:
             if old and name not in self.metrics:
                 continue
             self._check(name, self.metric(name), value)
+        there = self._curves_in_file()
         for name in TEST_CURVES if old else (*TEST_CURVES, *DETECTION_CURVES):
-            self._check(name, self.curve(name), self._curve_in_file(name))
+            self._check(name, self.curve(name), there.get(name, []))
         model = f"models:/{self.run.outputs.model_outputs[0].model_id}"
         self._check(GOODNET, self.run.data.tags[GOODNET], _model_digest(model))
         if not old:
@@ -436,11 +438,20 @@ class Record:
             )
         return evaluate_network("repaired", before, after, truth, attack)
 
-    def _curve_in_file(self, name: str) -> list[float]:
+    @cached_property
+    def _curves(self) -> dict[str, list[float]]:
+        return self._curves_in_file()
+
+    def _curves_in_file(self) -> dict[str, list[float]]:
         if CURVES_FILE not in self._files:
-            return []
-        rows = csv.DictReader(self._text(CURVES_FILE).splitlines())
-        return [float(row[name]) for row in rows if name in row]
+            return {}
+        names, *rows = csv.reader(self._text(CURVES_FILE).splitlines())
+        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+        return {
+            name: [float(value) for value in values]
+            for name, values in columns.items()
+            if name not in BESIDE_CURVES
+        }
 
     def _text(self, artifact: str) -> str:
         with tempfile.TemporaryDirectory() as folder:
@@ -458,7 +469,9 @@ class Record:
             return sha256(self._downloaded(artifact, folder))
 
     def _downloaded(self, artifact: str, folder: str) -> Path:
-        return Path(self.client.download_artifacts(self.run.info.run_id, artifact, folder))
+        # By the run's id MLflow asks the store twice for each file where the run's files are.
+        uri = f"{self.run.info.artifact_uri}/{artifact}"
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
 
 
 def _labels(outcome: "Outcome", threshold: "Threshold") -> dict[str, Labels]:
