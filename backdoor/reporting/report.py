@@ -1,5 +1,8 @@
 """The report of a sweep as a value: what is compared, tables, figures, notes."""
 
+import dataclasses
+import functools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from zipfile import BadZipFile
@@ -124,7 +127,7 @@ def build_report(
         )
     parent = client.get_run(name)
     combined = combinations(client, parent, runs)
-    sections = [_section(combination, explain) for combination in combined]
+    sections = _each_once([_section(combination, explain) for combination in combined])
     begun = {number for run in runs for number in positions_in(name, run)}
     never = int(parent.data.tags.get(RUNS, len(begun))) - len(begun)
     notes = [f"{never} runs of the sweep were never started."] if never > 0 else []
@@ -133,6 +136,17 @@ def build_report(
     command = parent.data.tags.get(COMMAND, "")
     title = f"Sweep {parent.info.run_name}"
     return Report(name, title, runs_at, command, sections, tables, notes)
+
+
+def _each_once(sections: Sequence[Section]) -> list[Section]:
+    """Leave out of each section the figures that an earlier one has already."""
+    seen: set[Figure] = set()
+    different = []
+    for section in sections:
+        figures = [entry for entry in section.figures if entry.figure not in seen]
+        seen.update(entry.figure for entry in figures if entry.figure is not None)
+        different.append(dataclasses.replace(section, figures=figures))
+    return different
 
 
 def summaries_of(report: Report) -> list[str]:
@@ -255,9 +269,14 @@ def _drawings(combination: Combination) -> dict[str, Drawing]:
         ),
         "class_distribution": (
             "Class distribution",
-            lambda: draw_class_distribution(record.class_counts(), record.class_names()),
+            lambda: _class_distribution(json.dumps([record.class_counts(), record.class_names()])),
         ),
     }
+
+
+@functools.lru_cache(maxsize=1)  # most sections are of the same pictures
+def _class_distribution(counts_and_names: str) -> Figure:
+    return draw_class_distribution(*json.loads(counts_and_names))
 
 
 def _panels(combination: Combination) -> list[Panel]:

@@ -321,9 +321,9 @@ class Record:
 
     def curve(self, name: str) -> list[float]:
         """Return a curve's values at k = 0, 1, ...; none where it was not measured."""
-        for prefix in (CURVE, ""):  # in version 0.1 there was none
-            history = self.client.get_metric_history(self.run.info.run_id, f"{prefix}{name}")
-            if history:
+        for tracked in (f"{CURVE}{name}", name):  # the latter in version 0.1
+            if tracked in self.run.data.metrics:
+                history = self.client.get_metric_history(self.run.info.run_id, tracked)
                 return [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
         return self._curves.get(name, [])
 
