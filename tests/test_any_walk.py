@@ -152,3 +152,21 @@ def test_on_a_gpu_a_network_is_walked_set_by_set(pictures):
         np.testing.assert_array_equal(
             linear_on_device(cut, activations, order), plain(cut, activations, order)
         )
+
+
+def test_on_a_gpu_nested_networks_may_have_layers_of_one_name(pictures):
+    def block(units, **kind):
+        layers = [keras.Input((units,)), keras.layers.Dense(8, name="fc", **kind)]
+        return keras.Sequential(layers)
+
+    given = keras.Input(pictures.shape[1:])
+    pool = keras.layers.MaxPooling2D(2)(keras.layers.Conv2D(6, 3, name="conv")(given))
+    values = keras.layers.Flatten()(pool)
+    for kind in ({"activation": "relu"}, {"activation": "relu"}, {"activation": "softmax"}):
+        values = block(values.shape[-1], **kind)(values)
+    cut = cut_network(with_random_weights(keras.Model(given, values)))
+    activations = cut.activate([pictures], len(pictures))
+    order = np.arange(cut.channels)
+    np.testing.assert_array_equal(
+        linear_on_device(cut, activations, order), plain(cut, activations, order)
+    )

@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from backdoor.evaluation import Labels, label_type
-from backdoor.networks.batches import rows_at_once
+from backdoor.networks.batches import LARGEST_OUTPUT, rows_at_once
 from backdoor.progress import progress
 from backdoor.pruning.fast_walk import LinearTail
 from backdoor.pruning.walk import parts_of
@@ -55,7 +55,7 @@ def linear_walk_on_device(
     Every picture is scored at every step, which a GPU does faster than it finds out which to leave;
     of few pictures several steps are scored together.
     """
-    label, parts = _labeller(tail), parts_of(activations, ROWS)
+    label, parts = _labeller(tail), parts_of(activations, _most(tail))
     backwards = tf.constant(order[::-1].copy())
     by_place = activations.reshape(len(activations), -1, len(order))
     labels = [
@@ -68,12 +68,12 @@ def linear_walk_on_device(
 @functools.lru_cache(maxsize=1)  # traced once for all sets and orders
 def _labeller(tail: LinearTail) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Return what labels activations (n, places, C) at every k, 0..C, as channels come back."""
-    rest, smallest, width = tail.rest(), tail.label_type, len(tail.bias)
+    smallest, width, most = tail.label_type, len(tail.bias), _most(tail)
     spread, bias = tf.constant(tail.spread), tf.constant(tail.bias)
     shape = (None, None, len(tail.spread))
 
     def labels_of(units: tf.Tensor) -> tf.Tensor:
-        return tf.cast(tf.argmax(rest(units, training=False), axis=-1), smallest)
+        return tf.cast(tf.argmax(tail.rest(units), axis=-1), smallest)
 
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[tf.TensorSpec(shape), tf.TensorSpec(shape[-1:], tf.int64)]
@@ -82,12 +82,13 @@ def _labeller(tail: LinearTail) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
         if tail.averaged:
             by_place = tf.reduce_mean(by_place, axis=1, keepdims=True)
         count, by_channel = tf.shape(by_place)[0], tf.transpose(by_place, (2, 0, 1))
-        at_once = tf.maximum(1, ROWS // count)
+        at_once = tf.maximum(1, most // count)
         units = tf.tile(bias[None], [count, 1])
         # Neither size is known to the graph: the number of blocks, the steps of the last.
         blocks = tf.TensorArray(smallest, 0, dynamic_size=True, infer_shape=False)
         blocks = blocks.write(0, labels_of(units)[None])
         for start in tf.range(0, len(tail.spread), at_once):
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)  # which hold memory
             some = backwards[start : start + at_once]
             added = tf.gather(by_channel, some) @ tf.gather(spread, some)
             several = units + _summed_up(added)
@@ -97,6 +98,11 @@ def _labeller(tail: LinearTail) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
         return tf.reverse(blocks.concat(), [0])
 
     return cast(Callable[[tf.Tensor, tf.Tensor], tf.Tensor], label)
+
+
+def _most(tail: LinearTail) -> int:
+    """Return how many rows of first units are computed with at once."""
+    return min(ROWS, max(1, LARGEST_OUTPUT // tail.bias.nbytes))
 
 
 def _summed_up(added: tf.Tensor) -> tf.Tensor:

@@ -29,14 +29,14 @@ class LinearTail:
         bias: What the first units are without any activation, shape (U,).
         spread: What an activation adds to them, shape (C, places, U); places is height x width.
         score: Units (m, U) to one score a class, (m, N).
-        rest: Builds a keras.Model of the same.
+        rest: The same as a function of TensorFlow's tensors, by the network's own layers.
         averaged: The first units are of each channel's mean alone; places is 1.
     """
 
     bias: Activations
     spread: Activations
     score: Callable[[Activations], Activations]
-    rest: Callable[[], Any]
+    rest: Callable[[Any], Any]
     averaged: bool = False
 
     @cached_property

@@ -176,7 +176,7 @@ class _Translation:
             return {before: units if ends else np.column_stack([units, _ones(units)])}
 
         roots = [Root(before, slice(0, len(biases)), (len(biases),))]
-        rest = self._rest(roots, len(biases))
+        rest = self._rest(roots)
         return LinearTail(biases, by_channel, self._score(begin), rest, first.averaged)
 
     def _of_basis(self, cut: keras.KerasTensor) -> LinearTail:
@@ -211,12 +211,11 @@ class _Translation:
             spread[0].astype(np.float32),
             np.ascontiguousarray(by_channel, np.float32),
             self._score(begin),
-            self._rest(described, spread.shape[1]),
+            self._rest(described),
         )
 
-    def _rest(self, roots: Sequence[Root], units: int) -> Callable[[], keras.Model]:
-        calls, scores, before = self.calls, self.scores, self.before
-        return lambda: rest_of(calls, scores, roots, before, units)
+    def _rest(self, roots: Sequence[Root]) -> Callable[[Any], Any]:
+        return rest_of(self.calls, self.scores, roots, self.before)
 
     def _score(self, begin: Callable[[Array], dict[int, Values]]) -> Callable[[Array], Array]:
         """Return what gives scores of the first units, which `begin` gives their names."""

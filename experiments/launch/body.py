@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from backdoor.cache import Cache
 from backdoor.detection import Outcome, detect
 from backdoor.evaluation import Labels
-from backdoor.networks.cut import CutNetwork
+from backdoor.networks.cut import CutNetwork, fingerprint
 from backdoor.networks.exports import export
 from backdoor.networks.goodnet import CHECKED, build_goodnet, saved_and_loaded
 from backdoor.pictures.brightness import brightness
@@ -41,9 +41,9 @@ def detect_and_record(
     network, bed = open_network_and_bed(settings, cache, stage)
     outcome = _detected(network, bed, settings, cache)
     curves = outcome.curves()
-    # All else that a run depends on; with the same k, other thresholds give the same networks.
-    same = dataclasses.replace(settings, threshold=outcome.stops[threshold])
-    key = (same, network.fingerprint, outcome.digests)
+    # All that a run depends on, but what is removed in place of the threshold that says so.
+    same = dataclasses.replace(settings, threshold=outcome.removed(threshold))
+    key: tuple[object, ...] = (same, network.fingerprint, outcome.digests)
     with stage("goodnet"):
         _log_goodnet(settings, outcome, key, folder / f"{record.MODEL}.keras")
     with stage("tracking"):
@@ -52,6 +52,8 @@ def detect_and_record(
     with stage("repair"):
         repaired = repair(outcome, threshold, settings.repair, settings.seed)
         file = folder / record.REPAIRED_FILE
+        if repaired.own:  # a network that was trained, which need not give the same again
+            key = (*key, fingerprint(repaired.model))
         made_once(file, key, _tried(repaired.model, bed, repaired.answers, settings.seed))
         record.show_metrics(repaired.metrics())
         for kind in settings.export:
