@@ -4,6 +4,7 @@ from test_comparison import record_of
 
 from backdoor.reporting.combinations import Combination
 from backdoor.reporting.parts import parts_table
+from backdoor.reporting.seeds import seeds_table
 from backdoor.reporting.zoo import zoo_table
 
 
@@ -69,3 +70,12 @@ def test_parts_of_an_attack_are_lines_of_their_own():
         "50.0",
         "25.0",
     ]
+
+
+def test_runs_that_differ_in_the_seed_alone_are_not_told_what_they_are_of():
+    pair = [combined(f"seed={seed}", "a", asc=(2, 10)) for seed in (0, 1)]
+    (line,) = seeds_table(pair).lines
+    assert list(line)[:3] == ["order", "threshold", "seeds"]
+    pair = [combined(f"seed={seed}, attack=patch", "a", asc=(2, 10)) for seed in (0, 1)]
+    (line,) = seeds_table(pair).lines
+    assert line["runs of"] == "attack=patch"

@@ -39,8 +39,7 @@ def without_seeds(title: str) -> str:
 
 
 def _line(what: str, cell: Cell, rows: Sequence[Row]) -> Line:
-    line = {
-        "runs of": what,
+    line = ({"runs of": what} if what else {}) | {
         "order": cell[0],
         "threshold": f"{cell[1]:g} %",
         "seeds": str(len(rows)),
