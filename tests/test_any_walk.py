@@ -154,7 +154,7 @@ def test_on_a_gpu_a_network_is_walked_set_by_set(pictures):
         )
 
 
-def test_on_a_gpu_nested_networks_may_have_layers_of_one_name(pictures):
+def test_on_a_gpu_nested_networks_may_have_layers_of_one_name_and_drop_nothing(pictures):
     def block(units, **kind):
         layers = [keras.Input((units,)), keras.layers.Dense(8, name="fc", **kind)]
         return keras.Sequential(layers)
@@ -163,7 +163,7 @@ def test_on_a_gpu_nested_networks_may_have_layers_of_one_name(pictures):
     pool = keras.layers.MaxPooling2D(2)(keras.layers.Conv2D(6, 3, name="conv")(given))
     values = keras.layers.Flatten()(pool)
     for kind in ({"activation": "relu"}, {"activation": "relu"}, {"activation": "softmax"}):
-        values = block(values.shape[-1], **kind)(values)
+        values = block(values.shape[-1], **kind)(keras.layers.Dropout(0.9)(values))
     cut = cut_network(with_random_weights(keras.Model(given, values)))
     activations = cut.activate([pictures], len(pictures))
     order = np.arange(cut.channels)

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from backdoor.reporting.page import as_page, grid
-from backdoor.reporting.report import Report, ReportFigure, Section
+from backdoor.reporting.report import Report, ReportFigure, Section, _each_once
 from backdoor.reporting.tables import Table
 
 RUN = "0123456789abcdef"
@@ -118,3 +118,15 @@ def test_long_tables_can_be_filtered_and_all_can_be_sorted():
     assert short.all("input", "type") == []
     assert long.all("input", "data-filters") == ["table1"]
     assert len(short.all("button", "type")) == 3
+
+
+def test_a_figure_that_sections_share_stands_in_the_first_and_lost_ones_in_each():
+    shared, lost = (
+        ReportFigure("classes", "Classes", Figure()),
+        ReportFigure("m", "M", None, "gone"),
+    )
+    own = [ReportFigure("figure1", "Figure 1", Figure()) for _ in range(2)]
+    sections = [Section("", [], [], [], [each, shared, lost], []) for each in own]
+    first, second = _each_once(sections)
+    assert first.figures == [own[0], shared, lost]
+    assert second.figures == [own[1], lost]
