@@ -130,7 +130,6 @@ def test_on_a_gpu_many_pictures_are_walked_part_by_part(pictures, monkeypatch):
     whole = plain(cut, activations, order)
     for rows in (3, len(pictures), 4 * len(pictures), 2**20):  # the last: all steps together
         monkeypatch.setattr(device_walk, "ROWS", rows)
-        device_walk._labeller.cache_clear()
         for way in (on_device, linear_on_device):
             np.testing.assert_array_equal(way(cut, activations, order), whole)
 

@@ -1,6 +1,7 @@
 """The walk on a GPU, in chunks of pictures that are copied there once."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -15,7 +16,7 @@ from backdoor.progress import progress
 from backdoor.pruning.fast_walk import LinearTail
 from backdoor.pruning.walk import parts_of
 
-ROWS = 8192  # that are scored at once: fewer leave a GPU waiting
+ROWS = 2**16  # that are scored at once: fewer leave a GPU waiting
 
 
 def walk_on_device(
@@ -53,51 +54,57 @@ def linear_walk_on_device(
     """Walk where TensorFlow computes, backwards as `linear_walk` does.
 
     Every picture is scored at every step, which a GPU does faster than it finds out which to leave;
-    of few pictures several steps are scored together.
+    several steps are scored together, of few pictures more.
     """
-    label, parts = _labeller(tail), parts_of(activations, _most(tail))
-    backwards = tf.constant(order[::-1].copy())
+    labels = np.empty((len(order) + 1, len(activations)), tail.label_type)
+    labels[-1] = tail.classify(np.zeros_like(activations[:1]))
+    step, backwards = _compiled(tail), tf.constant(order[::-1].copy())
     by_place = activations.reshape(len(activations), -1, len(order))
-    labels = [
-        label(tf.constant(by_place[rows]), backwards).numpy()
-        for rows in progress(parts, what, len(parts))
-    ]
-    return np.concatenate(labels, axis=1)
+    parts = parts_of(activations, _most(tail))
+    for rows in progress(parts, what, len(parts)):
+        chunk = tf.constant(by_place[rows])
+        chunk = tf.reduce_mean(chunk, axis=1, keepdims=True) if tail.averaged else chunk
+        by_channel, units = (
+            tf.transpose(chunk, (2, 0, 1)),
+            tf.tile(tail.bias[None], (len(chunk), 1)),
+        )
+        at_once, said = _steps_at_once(tail, len(chunk)), []
+        for start in range(0, len(order), at_once):
+            some, units = step(by_channel, units, backwards[start : start + at_once])
+            said.append(some)
+        labels[:-1, rows] = tf.concat(said, axis=0).numpy()[::-1]
+    return labels
 
 
 @functools.lru_cache(maxsize=1)  # traced once for all sets and orders
-def _labeller(tail: LinearTail) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Return what labels activations (n, places, C) at every k, 0..C, as channels come back."""
-    smallest, width, most = tail.label_type, len(tail.bias), _most(tail)
-    spread, bias = tf.constant(tail.spread), tf.constant(tail.bias)
-    shape = (None, None, len(tail.spread))
+def _compiled(tail: LinearTail) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """Return what adds some channels (s,), one after the other, to first units (n, U).
 
-    def labels_of(units: tf.Tensor) -> tf.Tensor:
-        return tf.cast(tf.argmax(tail.rest(units), axis=-1), smallest)
+    It takes activations (C, n, places), too, and returns the labels after each channel, (s, n), and
+    the units after the last. The sums after each are one matrix product, with zero for what is to
+    come later: on an H200 that takes half as long as to sum up what each channel adds.
+    """
+    spread, width = tf.constant(tail.spread), len(tail.bias)
+    activations = tf.TensorSpec((len(tail.spread), None, tail.spread.shape[1]))
+    units = tf.TensorSpec((None, width))
 
     @tf.function(  # type: ignore[untyped-decorator]
-        input_signature=[tf.TensorSpec(shape), tf.TensorSpec(shape[-1:], tf.int64)]
+        input_signature=[activations, units, tf.TensorSpec((None,), tf.int64)]
     )
-    def label(by_place: tf.Tensor, backwards: tf.Tensor) -> tf.Tensor:
-        if tail.averaged:
-            by_place = tf.reduce_mean(by_place, axis=1, keepdims=True)
-        count, by_channel = tf.shape(by_place)[0], tf.transpose(by_place, (2, 0, 1))
-        at_once = tf.maximum(1, most // count)
-        units = tf.tile(bias[None], [count, 1])
-        # Neither size is known to the graph: the number of blocks, the steps of the last.
-        blocks = tf.TensorArray(smallest, 0, dynamic_size=True, infer_shape=False)
-        blocks = blocks.write(0, labels_of(units)[None])
-        for start in tf.range(0, len(tail.spread), at_once):
-            tf.autograph.experimental.set_loop_options(parallel_iterations=1)  # which hold memory
-            some = backwards[start : start + at_once]
-            added = tf.gather(by_channel, some) @ tf.gather(spread, some)
-            several = units + _summed_up(added)
-            labels = labels_of(tf.reshape(several, (-1, width)))
-            blocks = blocks.write(blocks.size(), tf.reshape(labels, (-1, count)))
-            units = several[-1]
-        return tf.reverse(blocks.concat(), [0])
+    def step(
+        by_channel: tf.Tensor, units: tf.Tensor, some: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        steps, count = tf.shape(some)[0], tf.shape(units)[0]
+        until_now = tf.linalg.band_part(tf.ones((steps, steps)), -1, 0)
+        values = tf.transpose(tf.gather(by_channel, some), (1, 0, 2))
+        back = until_now[:, None, :, None] * values  # (s, n, s, places)
+        kernel = tf.reshape(tf.gather(spread, some), (-1, width))
+        added = tf.reshape(back, (steps * count, -1)) @ kernel
+        several = units + tf.reshape(added, (steps, count, width))
+        best = tf.argmax(tail.rest(tf.reshape(several, (-1, width))), axis=-1)
+        return tf.reshape(tf.cast(best, tail.label_type), (steps, count)), several[-1]
 
-    return cast(Callable[[tf.Tensor, tf.Tensor], tf.Tensor], label)
+    return cast(Callable[..., tuple[tf.Tensor, tf.Tensor]], step)
 
 
 def _most(tail: LinearTail) -> int:
@@ -105,12 +112,7 @@ def _most(tail: LinearTail) -> int:
     return min(ROWS, max(1, LARGEST_OUTPUT // tail.bias.nbytes))
 
 
-def _summed_up(added: tf.Tensor) -> tf.Tensor:
-    """Return the sums along the first axis.
-
-    TensorFlow's cumsum sets a block of a GPU's threads to each number of the other axes: on an H200
-    it took 0.64 ms for four steps where the product took 0.27, and more the fewer the steps.
-    """
-    steps = tf.shape(added)[0]
-    until_now = tf.linalg.band_part(tf.ones((steps, steps)), -1, 0)
-    return tf.reshape(until_now @ tf.reshape(added, (steps, -1)), tf.shape(added))
+def _steps_at_once(tail: LinearTail, pictures: int) -> int:
+    """Return after how many channels so many pictures are scored at once."""
+    of_one = 4 * pictures * tail.spread.shape[1]  # bytes of the activations; s x s of them
+    return max(1, min(_most(tail) // pictures, math.isqrt(LARGEST_OUTPUT // of_one)))
