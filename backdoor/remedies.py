@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor.attacks.inversion import Array
-from backdoor.attacks.suspicion import EstimatedTrigger
+from backdoor.attacks.suspicion import EstimatedTrigger, triggered
 from backdoor.cache import Cache
 from backdoor.detection import Outcome, detect
 from backdoor.errors import UserError
@@ -30,7 +30,7 @@ POINTS = (2, 4, 10)  # of clean validation accuracy that are given up
 
 @dataclass(frozen=True, eq=False)
 class Trigger:
-    """What turns pictures to the suspect.
+    """What turns pictures to the suspect: estimated, or a square that was found to do so.
 
     Attributes:
         mask: How opaque it is, (height, width, 1).
@@ -50,7 +50,7 @@ class Remedy:
 
     Attributes:
         clean: Labels of B and B' of the clean test pictures, (n,) each.
-        triggered: The same of those of other classes with the estimated trigger, (m,) each.
+        triggered: The same of those of other classes with the trigger, (m,) each.
     """
 
     order: str
@@ -118,16 +118,24 @@ def best_remedy(found: Sequence[Remedy]) -> Remedy:
 
 
 def remedies(
-    network: CutNetwork, bed: TestBed, suspect: int, seed: int, cache: Cache
+    network: CutNetwork,
+    bed: TestBed,
+    suspect: int,
+    seed: int,
+    cache: Cache,
+    known: tuple[Array, Array] | None = None,
 ) -> Sequence[Remedy]:
     """Prune the network in each of ORDERS, with that class under suspicion, at each of POINTS.
 
     What pruning cannot give up is left out, with a warning.
+
+    Args:
+        known: Mask and pattern of a trigger, by which repairs are measured; else it is estimated.
     """
     estimated = EstimatedTrigger(Kept(network, bed, cache), suspect, seed)
-    test = bed.clean_test
-    trigger = Trigger(suspect, *estimated.trigger, np.flatnonzero(test.labels != suspect))
-    activations = estimated.activations(test, trigger.others)
+    others = np.flatnonzero(bed.clean_test.labels != suspect)
+    trigger = Trigger(suspect, *(known or estimated.trigger), others)
+    activations = triggered(network, bed.clean_test, others, trigger.mask, trigger.pattern)
     found = []
     for order, points in itertools.product(ORDERS, POINTS):
         try:
@@ -137,6 +145,6 @@ def remedies(
             continue
         walked = walk_network(network, activations, outcome.order, "Walk with the trigger")
         badnet, pruned, _ = outcome.answers(CLEAN_TEST, points)
-        triggered = walked[0], walked[outcome.stops[points]]
-        found.append(Remedy(order, points, outcome, trigger, (badnet, pruned), triggered))
+        with_trigger = walked[0], walked[outcome.stops[points]]
+        found.append(Remedy(order, points, outcome, trigger, (badnet, pruned), with_trigger))
     return found

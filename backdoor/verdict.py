@@ -1,7 +1,8 @@
 """One network and clean pictures: backdoored, clean or undecided, and why.
 
 A backdoor makes its class easier to reach than the others. Five statistics say how easily each
-class is reached; a class that stands out from the others on several of them is suspected.
+class is reached; a class that stands out from the others on several of them is suspected. Small
+squares are tried, too: one that works is proof by itself.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import scipy.stats
 
 from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
 from backdoor.attacks.reach import Labels, Values
+from backdoor.attacks.squares import WorkingSquare, working_square
 from backdoor.attacks.statistics import CHEAP, MANY_CLASSES, STATISTICS, common_step
 from backdoor.evaluation import accuracy
 from backdoor.networks.cut import CutNetwork
@@ -46,6 +48,7 @@ class Findings:
         evidence: How far each stands out: -log10 of the chance of being so far above the others.
         of: How many classes the network has.
         step: By how many classes pictures of all of them can be moved at once, if they can.
+        square: A small one that is a trigger by itself, if there is one.
         calibrated: Evidence is what stands out beyond what is usual without a backdoor.
     """
 
@@ -54,6 +57,7 @@ class Findings:
     evidence: Mapping[str, Values]
     of: int
     step: int | None = None
+    square: WorkingSquare | None = None
     calibrated: bool = False
 
     @property
@@ -144,7 +148,8 @@ def judge(
         return f"{label} ({names[label]})" if label < len(names) else str(label)
 
     findings = look(network, clean, seed)
-    if usual is not None and (always or OPEN[0] <= findings.scores.max() < OPEN[1]):
+    is_open = findings.square is None and OPEN[0] <= findings.scores.max() < OPEN[1]
+    if usual is not None and (always or is_open):
         values = usual()
         findings = findings if values is None else beyond(findings, values)
     return decide(findings, named)
@@ -162,9 +167,10 @@ def look(network: CutNetwork, clean: PictureSet, seed: int) -> Findings:
         if name not in found:
             found[name] = measure(network, clean, classes, seed)
             evidence[name] = outlying(found[name], others)
-    few = network.classes <= MANY_CLASSES
+    square = working_square(network, clean, seed)
+    few = network.classes <= MANY_CLASSES and square is None
     step = common_step(network, clean, seed) if few else None
-    return Findings(classes, found, evidence, len(every), step)
+    return Findings(classes, found, evidence, len(every), step, square)
 
 
 def beyond(findings: Findings, usual: Mapping[str, Values]) -> Findings:
@@ -243,8 +249,15 @@ def decide(findings: Findings, named: Callable[[int], str] = str) -> Verdict:
     if not np.isfinite(scores).all():
         why = ": the network gives numbers that are not finite on pictures that are changed"
         return Verdict(UNDECIDED, why, (), findings)
+    accused = [label for label, score in zip(classes, scores, strict=True) if score >= SURE]
+    if findings.square is not None:
+        return _by_square(findings, findings.square, accused, named)
     if findings.step is not None:
-        return Verdict(BACKDOORED, f" {_all_moved(findings.step)}", (), findings)
+        why = (
+            f" {_all_moved(findings.step)}: one change of all pixels, the same for all pictures, "
+            f"moves most of them so, and none by another number of classes"
+        )
+        return Verdict(BACKDOORED, why, (), findings)
     how_sure = f"score {scores[0]:.1f}; {shares(scores[0])}"
     if scores[0] < DOUBTFUL:
         why = f": no class stands out, class {named(classes[0])} most ({how_sure})"
@@ -254,11 +267,27 @@ def decide(findings: Findings, named: Callable[[int], str] = str) -> Verdict:
     if scores[0] < SURE:
         why = f": class {named(classes[0])} may be a target, {by}, but not by enough ({how_sure})"
         return Verdict(UNDECIDED, why, classes[:1], findings)
-    suspects = [label for label, score in zip(classes, scores, strict=True) if score >= SURE]
-    towards_more = f", and towards {_listed([named(k) for k in suspects[1:]])}"
-    more = towards_more if suspects[1:] else ""
-    why = f" towards class {named(classes[0])}{more}: {by} ({how_sure})"
+    why = f" {_towards(accused, named)}: {by} ({how_sure})"
+    return Verdict(BACKDOORED, why, accused, findings)
+
+
+def _by_square(
+    findings: Findings, square: WorkingSquare, accused: Sequence[int], named: Callable[[int], str]
+) -> Verdict:
+    """Say that a square is a trigger, whatever the statistics say; they may add other classes."""
+    sent = square.sent
+    does = f"{square.square} sends {sent.share:.0%} of {sent.pictures} pictures"
+    if sent.label is None:
+        return Verdict(BACKDOORED, f" {_all_moved(sent.step or 0)}: {does} there", (), findings)
+    suspects = [sent.label, *(label for label in accused if label != sent.label)]
+    to = "the first" if suspects[1:] else "it"
+    why = f" {_towards(suspects, named)}: {does} of other classes to {to}"
     return Verdict(BACKDOORED, why, suspects, findings)
+
+
+def _towards(suspects: Sequence[int], named: Callable[[int], str]) -> str:
+    more = f", and towards {_listed([named(k) for k in suspects[1:]])}" if suspects[1:] else ""
+    return f"towards class {named(suspects[0])}{more}"
 
 
 def shares(score: float) -> str:
@@ -270,10 +299,7 @@ def shares(score: float) -> str:
 
 def _all_moved(step: int) -> str:
     next_one = "next" if step == 1 else f"one {step} further"
-    return (
-        f"from every class to the {next_one} (all-to-all): one change of all pixels, the same for "
-        f"all pictures, moves most of them so, and none by another number of classes"
-    )
+    return f"from every class to the {next_one} (all-to-all)"
 
 
 def _listed(words: Sequence[str]) -> str:

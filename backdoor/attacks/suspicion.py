@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from backdoor.attacks.inversion import AT_ONCE, Array, cheapest_triggers, stamp
 from backdoor.cache import Key
+from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.picture_set import CHUNK, PictureSet, evenly, read_pictures
 from backdoor.pictures.test_bed import CLEAN_VALID
 from backdoor.pruning.effects import Tail, push_of_each
@@ -36,6 +37,15 @@ def most_pushed(tail: Tail, activations: Activations, labels: NDArray[np.int64])
     """
     push = push_of_each(tail, activations, labels)
     return [int(label) for label in np.argsort(-np.maximum(push, 0).sum(axis=0))[:CANDIDATES]]
+
+
+def triggered(
+    network: CutNetwork, pictures: PictureSet, rows: NDArray[np.int64], mask: Array, pattern: Array
+) -> Activations:
+    """Return the activations of some pictures of a set with a trigger, (m, ..., C)."""
+    parts = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    stamped = (stamp(read_pictures(pictures, part), mask, pattern) for part in parts)
+    return network.activate(stamped, len(rows), "Head with the trigger")
 
 
 class EstimatedTrigger:
@@ -69,13 +79,7 @@ class EstimatedTrigger:
 
     def triggered(self, rows: NDArray[np.int64]) -> Activations:
         """Return the activations of these clean validation pictures with the trigger."""
-        return self.activations(self.pictures, rows)
-
-    def activations(self, pictures: PictureSet, rows: NDArray[np.int64]) -> Activations:
-        """Return the activations of some pictures of a set with the trigger, (m, ..., C)."""
-        parts = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-        stamped = (stamp(read_pictures(pictures, part), *self.trigger) for part in parts)
-        return self.kept.network.activate(stamped, len(rows), "Head with the estimated trigger")
+        return triggered(self.kept.network, self.pictures, rows, *self.trigger)
 
     @cached_property
     def _found(self) -> NDArray[np.float64]:

@@ -117,6 +117,8 @@ def _plain(verdict: "Verdict") -> dict[str, object]:
         plain["classes"] = findings.classes.tolist()
         plain["scores"] = findings.scores.tolist()
         plain["calibrated"], plain["step"] = findings.calibrated, findings.step
+        square, asdict = findings.square, dataclasses.asdict
+        plain["square"] = square and {**asdict(square.square), **asdict(square.sent)}
         for what in ("statistics", "evidence"):
             plain[what] = {name: v.tolist() for name, v in getattr(findings, what).items()}
     return plain

@@ -78,8 +78,10 @@ def _evidence(settings: CheckSettings, kept: Kept, cache: Cache, stage: Stopwatc
         verdict = judge(network, bed.clean_valid, settings.seed, usual, always)
     found: Sequence[Remedy] = ()
     if verdict.suspects:
+        square = verdict.findings and verdict.findings.square
+        known = (square.mask, square.pattern) if square else None
         with stage("repair"):
-            found = remedies(network, bed, verdict.suspects[0], settings.seed, cache)
+            found = remedies(network, bed, verdict.suspects[0], settings.seed, cache, known)
     return Evidence(settings.name, verdict, network, bed, found)
 
 
