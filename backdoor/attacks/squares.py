@@ -23,7 +23,8 @@ BORDER = 0.2  # of height or width, in which all of a square has to be
 FEW, MANY = 12, 72  # pictures that all squares are tried on, and then the best ones
 BEST = 12  # squares that are tried on many
 PROMISING = 0.4  # share of the few that it is to send
-WORKS = 0.9  # of the pictures of other classes; docs/verdict.md
+WORKS = 0.9  # share of the pictures of other classes; docs/verdict.md
+MOVED = 0.6  # share of all, to the class so many further: where the network is wrong, too, few are
 MOST = 2**29  # numbers of pictures with squares: of large pictures those next to corners alone
 AT_ONCE = 2**21
 
@@ -80,6 +81,10 @@ class Sent:
     step: int | None
     pictures: int
 
+    @property
+    def works(self) -> bool:
+        return self.share >= (WORKS if self.step is None else MOVED)
+
 
 @dataclass(frozen=True, eq=False)
 class WorkingSquare:
@@ -101,10 +106,11 @@ def working_square(network: CutNetwork, clean: PictureSet, seed: int) -> Working
     tried = [sent for start in shown for sent in _tried(few, squares[start : start + each])]
     best = sorted(range(len(squares)), key=lambda number: -tried[number].share)[:BEST]
     promising = [squares[number] for number in best if tried[number].share >= PROMISING]
-    again = [_tried(many, [square])[0] for square in promising]
-    sent, square = max(zip(again, promising, strict=True), key=_share, default=(None, None))
-    if sent is None or square is None or sent.share < WORKS:
+    again = [(_tried(many, [square])[0], square) for square in promising]
+    working = [(sent, square) for sent, square in again if sent.works]
+    if not working:
         return None
+    sent, square = max(working, key=lambda both: both[0].share)
     return WorkingSquare(square, sent, *square.drawn(many.pictures.shape[1:], many.limits))
 
 
@@ -146,10 +152,6 @@ def _tried(sample: Sample, squares: Sequence[Square]) -> list[Sent]:
     stamped = np.concatenate([stamp(sample.pictures, *both) for both in drawn])
     said = network.classify_pictures(stamped).astype(np.int64).reshape(len(squares), -1)
     return [sent_to(row, sample.labels, network.classes) for row in said]
-
-
-def _share(tried: tuple[Sent, Square]) -> float:
-    return tried[0].share
 
 
 def _places(size: int, side: int) -> list[int]:
