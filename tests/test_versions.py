@@ -13,7 +13,7 @@ from conftest import file_with
 from test_scores import evidence_of
 
 from backdoor import verdict
-from backdoor.attacks import controls, inversion, reach, statistics, stimuli, suspicion
+from backdoor.attacks import controls, inversion, reach, squares, statistics, stimuli, suspicion
 from backdoor.attacks.made import make
 from backdoor.evaluation import (
     evaluate_clean,
@@ -161,7 +161,7 @@ def test_the_search_and_the_repairs_are_named_after_their_versions(monkeypatch):
     code = {
         SEARCH: [inversion, suspicion],
         REPAIR: [repair, slim],
-        VERDICT: [reach, stimuli, controls, statistics, verdict],
+        VERDICT: [reach, squares, stimuli, controls, statistics, verdict],
     }
     digests = {
         name: _digest([inspect.getsource(module) for module in modules])
@@ -171,7 +171,7 @@ def test_the_search_and_the_repairs_are_named_after_their_versions(monkeypatch):
 
 
 CODE_DIGESTS = {
-    "search-2": "f5fb9b4db7e0",
+    "search-2": "4cac8a8dc28f",
     "repair-1": "80818fef63db",
-    "verdict-2": "c8358021ec77",
+    "verdict-3": "5564bb041c4b",
 }
