@@ -11,7 +11,7 @@ from backdoor.networks.cut import CutNetwork
 from backdoor.pictures.test_bed import TestBed
 from backdoor.remedies import Remedy, best_remedy
 from backdoor.reporting.check_figures import draw_evidence, draw_trigger, shown_rows
-from backdoor.reporting.html import inline, rendered
+from backdoor.reporting.html import as_svg, inline, rendered
 from backdoor.verdict import DOUBTFUL, SURE, Verdict
 
 PAGE = "check.html"
@@ -59,12 +59,13 @@ def as_page(evidence: Evidence) -> str:
     shown: dict[str, object] = {"evidence": evidence, "verdict": verdict, "told": TOLD}
     shown["limits"] = {"sure": SURE, "doubtful": DOUBTFUL}
     if findings is not None:
-        shown["bars"] = inline(draw_evidence(findings, verdict.suspects, evidence.classes))
+        bars = draw_evidence(findings, verdict.suspects, evidence.classes)
+        shown["bars"] = inline(as_svg(bars))
     if evidence.remedies:
         remedy = best_remedy(evidence.remedies)
         shown["rows"] = [{"name": some.name, **some.metrics()} for some in evidence.remedies]
         shown["before"], shown["shown_remedy"] = remedy.before(), remedy.name
-        shown["pictures"] = inline(_trigger_figure(remedy, evidence.classes))
+        shown["pictures"] = inline(as_svg(_trigger_figure(remedy, evidence.classes)))
     return rendered(PAGE, shown)
 
 

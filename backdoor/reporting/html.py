@@ -18,8 +18,13 @@ def rendered(template: str, shown: Mapping[str, object]) -> str:
     return environment.get_template(template).render(shown)
 
 
-def inline(figure: Figure) -> str:
-    """Return a figure as an address that holds it."""
+def as_svg(figure: Figure) -> bytes:
+    """Return a figure as an SVG file."""
     file = io.BytesIO()
     figure.savefig(file, format="svg")
-    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
+
+
+def inline(svg: bytes) -> str:
+    """Return an SVG file as an address that holds it."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()

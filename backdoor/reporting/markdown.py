@@ -22,7 +22,6 @@ OWN_FILES = (
     REPORT_FILE,
     PAGE,
 )
-FIGURE_FORMATS = ("png", "svg")
 
 
 def as_markdown(report: Report, figures: bool = True) -> str:
@@ -46,8 +45,10 @@ def write_files(report: Report, folder: Path) -> None:
             _write_table(_told_apart(table, section, suffix), folder)
         for entry in section.figures:
             if entry.figure is not None:
-                for kind in FIGURE_FORMATS:
-                    entry.figure.savefig(folder / f"{entry.name}{suffix}.{kind}", dpi=150)
+                file = folder / f"{entry.name}{suffix}"
+                entry.figure.savefig(file.with_suffix(".png"), dpi=150)
+                entry.figure.set_layout_engine("none")  # all is in its place now
+                file.with_suffix(".svg").write_bytes(entry.svg)
     (folder / REPORT_FILE).write_text(as_markdown(report))
     (folder / PAGE).write_text(as_page(report))
 

@@ -52,7 +52,7 @@ def grid(table: Table, runs_at: str) -> tuple[Sequence[str], Sequence[Sequence[C
 
 def shown(entry: ReportFigure) -> str:
     """Return a figure as an address that holds it; nothing where it is lost."""
-    return "" if entry.figure is None else inline(entry.figure)
+    return "" if entry.figure is None else inline(entry.svg)
 
 
 def _cell(line: Line, column: str, interval: str, runs_at: str) -> Cell:

@@ -27,6 +27,7 @@ from backdoor.reporting.figures import (
     draw_pareto,
     draw_samples,
 )
+from backdoor.reporting.html import as_svg
 from backdoor.reporting.parts import parts_table
 from backdoor.reporting.row import Row, row_of
 from backdoor.reporting.seeds import seeds_table
@@ -63,6 +64,12 @@ class ReportFigure:
     title: str
     figure: Figure | None
     lost: str = ""
+
+    @functools.cached_property
+    def svg(self) -> bytes:
+        """The figure as an SVG file, which stands beside the page and in it."""
+        assert self.figure is not None, "it is not lost"
+        return as_svg(self.figure)
 
 
 @dataclass(frozen=True, eq=False)
