@@ -1,4 +1,4 @@
-"""What repairs of a network under suspicion cost, and what they do to the estimated trigger."""
+"""What repairs of a network under suspicion cost, and what they do to the trigger."""
 
 import itertools
 import logging
@@ -32,13 +32,15 @@ POINTS = (2, 4, 10)  # of clean validation accuracy that are given up
 class Trigger:
     """What turns pictures to the suspect: estimated, or a square that was found to do so.
 
+    Without a suspect it turns each to another class.
+
     Attributes:
         mask: How opaque it is, (height, width, 1).
         pattern: Its colours, (height, width, channels), as the network takes them.
         others: Which clean test pictures are of other classes, (m,).
     """
 
-    suspect: int
+    suspect: int | None
     mask: Array
     pattern: Array
     others: NDArray[np.int64]
@@ -132,9 +134,9 @@ def remedies(
     Args:
         known: Mask and pattern of a trigger, by which repairs are measured; else it is estimated.
     """
-    estimated = EstimatedTrigger(Kept(network, bed, cache), suspect, seed)
     others = np.flatnonzero(bed.clean_test.labels != suspect)
-    trigger = Trigger(suspect, *(known or estimated.trigger), others)
+    known = known or EstimatedTrigger(Kept(network, bed, cache), suspect, seed).trigger
+    trigger = Trigger(suspect, *known, others)
     activations = triggered(network, bed.clean_test, others, trigger.mask, trigger.pattern)
     found = []
     for order, points in itertools.product(ORDERS, POINTS):

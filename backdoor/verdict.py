@@ -15,7 +15,7 @@ import scipy.stats
 
 from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
 from backdoor.attacks.reach import Labels, Values
-from backdoor.attacks.squares import WorkingSquare, working_square
+from backdoor.attacks.squares import TriedSquare, best_square
 from backdoor.attacks.statistics import CHEAP, MANY_CLASSES, STATISTICS, common_step
 from backdoor.evaluation import accuracy
 from backdoor.networks.cut import CutNetwork
@@ -48,7 +48,7 @@ class Findings:
         evidence: How far each stands out: -log10 of the chance of being so far above the others.
         of: How many classes the network has.
         step: By how many classes pictures of all of them can be moved at once, if they can.
-        square: A small one that is a trigger by itself, if there is one.
+        square: The best of the small ones that were tried; None where none could be.
         calibrated: Evidence is what stands out beyond what is usual without a backdoor.
     """
 
@@ -57,8 +57,13 @@ class Findings:
     evidence: Mapping[str, Values]
     of: int
     step: int | None = None
-    square: WorkingSquare | None = None
+    square: TriedSquare | None = None
     calibrated: bool = False
+
+    @property
+    def trigger(self) -> TriedSquare | None:
+        """The square, where it works: proof by itself."""
+        return self.square if self.square is not None and self.square.sent.works else None
 
     @property
     def points(self) -> Mapping[str, Values]:
@@ -148,7 +153,7 @@ def judge(
         return f"{label} ({names[label]})" if label < len(names) else str(label)
 
     findings = look(network, clean, seed)
-    is_open = findings.square is None and OPEN[0] <= findings.scores.max() < OPEN[1]
+    is_open = findings.trigger is None and OPEN[0] <= findings.scores.max() < OPEN[1]
     if usual is not None and (always or is_open):
         values = usual()
         findings = findings if values is None else beyond(findings, values)
@@ -167,8 +172,9 @@ def look(network: CutNetwork, clean: PictureSet, seed: int) -> Findings:
         if name not in found:
             found[name] = measure(network, clean, classes, seed)
             evidence[name] = outlying(found[name], others)
-    square = working_square(network, clean, seed)
-    few = network.classes <= MANY_CLASSES and square is None
+    square = best_square(network, clean, seed)
+    proven = square is not None and square.sent.works
+    few = network.classes <= MANY_CLASSES and not proven
     step = common_step(network, clean, seed) if few else None
     return Findings(classes, found, evidence, len(every), step, square)
 
@@ -250,8 +256,10 @@ def decide(findings: Findings, named: Callable[[int], str] = str) -> Verdict:
         why = ": the network gives numbers that are not finite on pictures that are changed"
         return Verdict(UNDECIDED, why, (), findings)
     accused = [label for label, score in zip(classes, scores, strict=True) if score >= SURE]
-    if findings.square is not None:
-        return _by_square(findings, findings.square, accused, named)
+    if findings.trigger is not None:
+        sure = [k for k, score in zip(classes, scores, strict=True) if score >= OPEN[1]]
+        others = accused if findings.calibrated else sure  # which controls would not clear
+        return _by_square(findings, findings.trigger, others, named)
     if findings.step is not None:
         why = (
             f" {_all_moved(findings.step)}: one change of all pixels, the same for all pictures, "
@@ -272,9 +280,13 @@ def decide(findings: Findings, named: Callable[[int], str] = str) -> Verdict:
 
 
 def _by_square(
-    findings: Findings, square: WorkingSquare, accused: Sequence[int], named: Callable[[int], str]
+    findings: Findings, square: TriedSquare, accused: Sequence[int], named: Callable[[int], str]
 ) -> Verdict:
-    """Say that a square is a trigger, whatever the statistics say; they may add other classes."""
+    """Say that a square is a trigger, whatever the statistics say; they may add other classes.
+
+    Args:
+        accused: By the statistics.
+    """
     sent = square.sent
     does = f"{square.square} sends {sent.share:.0%} of {sent.pictures} pictures"
     if sent.label is None:

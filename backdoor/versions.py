@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 # Of code that loads Keras, which those who name a result after it need not load: the search for a
 # suspect (attacks/suspicion.py, attacks/inversion.py), the repairs (networks/repair.py) and the
-# verdict (verdict.py and its statistics).
+# verdict (verdict.py, its statistics and squares).
 SEARCH, REPAIR, VERDICT = "search-2", "repair-1", "verdict-3"
 LEFT = "left-2"  # of what a run or check leaves: which artifacts, and what is in them
 

@@ -207,7 +207,7 @@ def test_among_many_classes_costly_statistics_look_at_candidates_and_others(monk
 
     monkeypatch.setattr(verdict, "CHEAP", {"cheap": cheap})
     monkeypatch.setattr(verdict, "STATISTICS", {"costly": costly, "cheap": cheap})
-    monkeypatch.setattr(verdict, "working_square", lambda *given: None)
+    monkeypatch.setattr(verdict, "best_square", lambda *given: None)
     network = SimpleNamespace(classes=1000)
     found = verdict.look(network, None, 0)
     (looked_at,) = seen

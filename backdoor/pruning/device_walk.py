@@ -57,7 +57,7 @@ def linear_walk_on_device(
     several steps are scored together, of few pictures more.
     """
     labels = np.empty((len(order) + 1, len(activations)), tail.label_type)
-    labels[-1] = tail.classify(np.zeros_like(activations[:1]))
+    labels[-1] = tail.score(tail.bias[None]).argmax()
     step, backwards = _compiled(tail), tf.constant(order[::-1].copy())
     by_place = activations.reshape(len(activations), -1, len(order))
     parts = parts_of(activations, _most(tail))
@@ -108,8 +108,9 @@ def _compiled(tail: LinearTail) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
 
 
 def _most(tail: LinearTail) -> int:
-    """Return how many rows of first units are computed with at once."""
-    return min(ROWS, max(1, LARGEST_OUTPUT // tail.bias.nbytes))
+    """Return how many rows of first units, or of scores, are computed with at once."""
+    widest = max(len(tail.bias), int(tail.score(tail.bias[None]).shape[1]))
+    return min(ROWS, max(1, LARGEST_OUTPUT // (4 * widest)))
 
 
 def _steps_at_once(tail: LinearTail, pictures: int) -> int:

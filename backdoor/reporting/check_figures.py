@@ -1,4 +1,4 @@
-"""Figures of a check: how far each class stands out, and the estimated trigger on pictures."""
+"""Figures of a check: how far each class stands out, and the trigger on pictures."""
 
 from collections.abc import Sequence
 
@@ -46,7 +46,7 @@ def draw_evidence(findings: Findings, suspects: Sequence[int], names: Sequence[s
 def draw_trigger(
     trigger: Trigger, clean: PictureSet, answers: Sequence[Sequence[str]], rows: NDArray[np.int64]
 ) -> Figure:
-    """Draw the estimated trigger, and pictures without and with it, with what is said of each.
+    """Draw the trigger, and pictures without and with it, with what is said of each.
 
     Args:
         answers: A caption for each picture without it, and for each with it.

@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from matplotlib.figure import Figure
 
+from backdoor.answers import BACKDOORED
+from backdoor.attacks.inversion import stamp
+from backdoor.attacks.squares import TriedSquare
 from backdoor.evaluation import goodnet_labels
 from backdoor.networks.cut import CutNetwork
+from backdoor.pictures.picture_set import read_pictures
 from backdoor.pictures.test_bed import TestBed
-from backdoor.remedies import Remedy, best_remedy
+from backdoor.remedies import Remedy, Trigger, best_remedy
 from backdoor.reporting.check_figures import draw_evidence, draw_trigger, shown_rows
 from backdoor.reporting.html import as_svg, inline, rendered
 from backdoor.verdict import DOUBTFUL, SURE, Verdict
@@ -66,7 +71,26 @@ def as_page(evidence: Evidence) -> str:
         shown["rows"] = [{"name": some.name, **some.metrics()} for some in evidence.remedies]
         shown["before"], shown["shown_remedy"] = remedy.before(), remedy.name
         shown["pictures"] = inline(as_svg(_trigger_figure(remedy, evidence.classes)))
+    elif verdict.answer == BACKDOORED and findings is not None and findings.trigger is not None:
+        shown["square_picture"] = inline(as_svg(_square_figure(evidence, findings.trigger)))
     return rendered(PAGE, shown)
+
+
+def _square_figure(evidence: Evidence, tried: TriedSquare) -> Figure:
+    """Draw pictures with the square, and what B says of them."""
+    assert evidence.network is not None, "it was looked at"
+    assert evidence.bed is not None, "it was looked at"
+    clean = evidence.bed.clean_test
+    others = np.flatnonzero(clean.labels != tried.sent.label)
+    trigger = Trigger(tried.sent.label, tried.mask, tried.pattern, others)
+    rows = others[shown_rows(trigger)]
+    pictures = read_pictures(clean, rows)
+    stamped = stamp(pictures, tried.mask, tried.pattern)
+    captions = [
+        [f"B: {evidence.classes[label]}" for label in evidence.network.classify_pictures(some)]
+        for some in (pictures, stamped)
+    ]
+    return draw_trigger(trigger, clean, captions, rows)
 
 
 def _trigger_figure(remedy: Remedy, classes: Sequence[str]) -> Figure:

@@ -10,7 +10,7 @@ from backdoor.reporting.combinations import varied
 from backdoor.reporting.known import as_known
 from backdoor.reporting.row import percent, row_of
 from backdoor.text import plain
-from backdoor.tracking.check_record import ANSWER, KNOWN_ATTACK, SCORE
+from backdoor.tracking.check_record import ANSWER, KNOWN_ATTACK, SCORE, SQUARE
 from backdoor.tracking.kinds import CHECK, RUN
 from backdoor.tracking.record import (
     BADNET,
@@ -87,13 +87,15 @@ def checks_table(client: mlflow.MlflowClient, sweep: Run, runs: Sequence[Run]) -
             "ASR %": percent(run.data.metrics.get(KNOWN_ATTACK), 1),
             "answer": run.data.tags.get(ANSWER, run.info.status),
             "class": run.data.tags.get(SUSPECTED, ""),
+            "square %": percent(run.data.metrics.get(SQUARE), 1),
             "score": f"{run.data.metrics[SCORE]:.1f}" if SCORE in run.data.metrics else "",
             "id or reason": run.info.run_id if is_complete(run) else reason(run),
         }
         for run in ordered
     ]
-    for line in lines if not any(line["ASR %"] for line in lines) else ():
-        del line["ASR %"]
+    for column in ("ASR %", "square %"):
+        for line in lines if not any(line[column] for line in lines) else ():
+            del line[column]
     table = str(tabulate(lines, headers="keys", tablefmt="simple", disable_numparse=True))
     known = as_known([Record(client, run) for run in ordered if is_complete(run)])
     return "\n".join([table, *(["", *known] if known else [])])

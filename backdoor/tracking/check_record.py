@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # Tags and metrics
 VERDICT, ANSWER, SCORE = "verdict", "verdict.answer", "score"
+SQUARE = "square"  # the share that it sends, where it is a trigger
 REMEDY = "remedy"  # the best one
 BADNET = "badnet"
 KNOWN_ATTACK = f"{BADNET}_attack_success_rate"
@@ -76,6 +77,8 @@ def measure_known(network: "CutNetwork", poisoned: "PictureSet") -> dict[str, fl
 def metrics_of(verdict: "Verdict", remedies: Sequence["Remedy"]) -> dict[str, float]:
     """Return what a verdict rests on, and what repairs are worth."""
     metrics = {} if verdict.score is None else {SCORE: verdict.score}
+    if verdict.findings is not None and verdict.findings.trigger is not None:
+        metrics[SQUARE] = verdict.findings.trigger.sent.share
     metrics |= {f"{r.name}/{name}": value for r in remedies for name, value in r.metrics().items()}
     if remedies:
         metrics |= {f"{BADNET}_{name}": value for name, value in remedies[0].before().items()}
@@ -118,7 +121,11 @@ def _plain(verdict: "Verdict") -> dict[str, object]:
         plain["scores"] = findings.scores.tolist()
         plain["calibrated"], plain["step"] = findings.calibrated, findings.step
         square, asdict = findings.square, dataclasses.asdict
-        plain["square"] = square and {**asdict(square.square), **asdict(square.sent)}
+        plain["square"] = square and {
+            **asdict(square.square),
+            **asdict(square.sent),
+            "works": square.sent.works,
+        }
         for what in ("statistics", "evidence"):
             plain[what] = {name: v.tolist() for name, v in getattr(findings, what).items()}
     return plain

@@ -78,7 +78,7 @@ def _evidence(settings: CheckSettings, kept: Kept, cache: Cache, stage: Stopwatc
         verdict = judge(network, bed.clean_valid, settings.seed, usual, always)
     found: Sequence[Remedy] = ()
     if verdict.suspects:
-        square = verdict.findings and verdict.findings.square
+        square = verdict.findings and verdict.findings.trigger
         known = (square.mask, square.pattern) if square else None
         with stage("repair"):
             found = remedies(network, bed, verdict.suspects[0], settings.seed, cache, known)
