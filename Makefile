@@ -28,7 +28,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	@touch $@
 
 test: setup lint  ## set-up, lint, types, tests
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 matrix:  ## make test with each of PYTHONS, each in an environment of its own
 	for python in $(PYTHONS); do $(MAKE) test PYTHON=$$python VENV=$(VENV)-$$(basename $$python) || exit 1; done

@@ -23,13 +23,7 @@ from backdoor.pruning.orders import rank_channels  # noqa: E402
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 LAB3 = Path(__file__).parents[2] / "shared" / "lab3"
-LONG = ("notebook", "check", "benchmark", "interrupted", "zoo", "default", "sweep")  # minutes each
 needs_lab3 = pytest.mark.skipif(not LAB3.exists(), reason="the published files are not here")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take minutes, or one process is left with one at the end."""
-    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
 
 
 def conv_pool_dense(classes: int = 5) -> keras.Model:
