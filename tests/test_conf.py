@@ -207,6 +207,7 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(key, tmp_path, monke
     locked, access = tmp_path / "locked", os.access
     locked.mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: path != locked and access(path, mode))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # which MLflow leaves behind
     monkeypatch.chdir(tmp_path)
     given = OmegaConf.create(composed(f"{key}={locked}/inner/most"))
     with pytest.raises(UserError, match="locked/inner/most: expected to read and write there, got"):
