@@ -64,10 +64,8 @@ def linear_walk_on_device(
     for rows in progress(parts, what, len(parts)):
         chunk = tf.constant(by_place[rows])
         chunk = tf.reduce_mean(chunk, axis=1, keepdims=True) if tail.averaged else chunk
-        by_channel, units = (
-            tf.transpose(chunk, (2, 0, 1)),
-            tf.tile(tail.bias[None], (len(chunk), 1)),
-        )
+        by_channel = tf.transpose(chunk, (2, 0, 1))
+        units = tf.tile(tail.bias[None], (len(chunk), 1))
         at_once, said = _steps_at_once(tail, len(chunk)), []
         for start in range(0, len(order), at_once):
             some, units = step(by_channel, units, backwards[start : start + at_once])
