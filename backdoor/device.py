@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from backdoor.errors import UserError
+from backdoor.lean import lean_imports
 
 CHOICES = ("auto", "cpu", "gpu")
 ENDING = (  # what ends all first
@@ -50,7 +51,7 @@ def start_tensorflow(
     check_device(device, threads)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
     with _native_messages(shown=verbose):
-        with _signals_held():
+        with _signals_held(), lean_imports():
             import tensorflow as tf
 
         tf.get_logger().setLevel("INFO" if verbose else "ERROR")

@@ -12,11 +12,14 @@ import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-import keras
-
 from backdoor.errors import UserError
-from backdoor.networks.opening import opened, write_parts
+from backdoor.lean import lean_imports
 from backdoor.networks.sandbox import DIED, MEMORY, REFUSED, SOLVED, TIME
+
+with lean_imports():  # somebody waits for this process
+    import keras
+
+    from backdoor.networks.opening import opened, write_parts
 
 IDLE = 60  # seconds
 GIBIBYTE = 2**30
