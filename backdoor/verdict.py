@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import scipy.stats
+import scipy  # whose parts are loaded at their first use
 
 from backdoor.answers import BACKDOORED, CLEAN, UNDECIDED
 from backdoor.attacks.reach import Labels, Values

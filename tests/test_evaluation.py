@@ -92,6 +92,23 @@ def test_wilsons_interval_is_the_textbooks():
     assert interval(20, 20)[1] == 1
 
 
+def test_intervals_and_mcnemars_test_are_scipys():
+    for total in (1, 2, 7, 60, 48754):
+        for hits in {0, 1, total // 3, total // 2, total - 1, total}:
+            test = scipy.stats.binomtest(hits, total)
+            wilson = test.proportion_ci(method="wilson")
+            assert interval(hits, total) == (wilson.low, wilson.high)  # as in runs of before
+            first, second = np.arange(total) < hits, np.arange(total) >= hits
+            assert mcnemar(first, second) == pytest.approx(test.pvalue, rel=1e-12)
+
+
+def test_an_auroc_is_mann_and_whitneys_statistic():
+    rng = np.random.default_rng(3)
+    for clean, poisoned in ((rng.integers(0, 9, 40), rng.integers(0, 7, 30)), rng.random((2, 9))):
+        statistic = scipy.stats.mannwhitneyu(clean, poisoned).statistic
+        assert auroc(clean, poisoned).value == pytest.approx(statistic / len(clean) / len(poisoned))
+
+
 def test_every_rate_has_an_interval_around_it():
     metrics = evaluated(true_classes=np.array([0, 1, 2, 1]))
     for name, value in plain(metrics).items():

@@ -173,5 +173,5 @@ def test_the_search_and_the_repairs_are_named_after_their_versions(monkeypatch):
 CODE_DIGESTS = {
     "search-2": "4cac8a8dc28f",
     "repair-1": "80818fef63db",
-    "verdict-3": "ae751d975b7e",
+    "verdict-3": "d3c64e2cc500",
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import scipy.special
+import scipy  # whose parts are loaded at their first use
 from numpy.typing import NDArray
 
 from backdoor.progress import progress

@@ -15,7 +15,7 @@ from backdoor.errors import UserError
 from backdoor.versions import version
 
 if TYPE_CHECKING:
-    from backdoor.evaluation import Labels  # which loads scipy.stats, and --help needs not
+    from backdoor.evaluation import Labels  # which loads SciPy, and --help needs not
 
 
 @version(1)

@@ -13,7 +13,7 @@ from backdoor.progress import progress
 from backdoor.versions import version
 
 if TYPE_CHECKING:
-    from backdoor.evaluation import Labels  # which loads scipy.stats, and --help needs not
+    from backdoor.evaluation import Labels  # which loads SciPy, and --help needs not
 
 Activations = NDArray[np.float32]
 
