@@ -203,11 +203,11 @@ TAMPERED = {
     "false alarm curve": (
         "curve.csv",
         change_curve("test_false_alarm_rate"),
-        "test_false_alarm_rate",
+        "curves.sha256",
     ),
-    "detection curve": ("curve.csv", change_curve("test_detection_rate"), "test_detection_rate"),
+    "detection curve": ("curve.csv", change_curve("test_detection_rate"), "curves.sha256"),
     "repaired network": ("repaired.keras", change_file, "repaired.sha256"),
-    "no attack curve": ("curve.csv", drop_attack_curve, "test_goodnet_attack_success_rate"),
+    "no attack curve": ("curve.csv", drop_attack_curve, "curves.sha256"),
     "order": ("channels.json", change_channels, "channels"),
     "count": ("channels.json", change_count, "channels_removed"),
     "pictures": ("labels.npz", drop_a_picture, "pictures of clean_test"),
@@ -217,12 +217,12 @@ TAMPERED = {
     "accuracy curve": (
         "curve.csv",
         change_curve("test_goodnet_accuracy"),
-        "test_goodnet_accuracy",
+        "curves.sha256",
     ),
     "attack curve": (
         "curve.csv",
         change_curve("test_goodnet_attack_success_rate"),
-        "test_goodnet_attack_success_rate",
+        "curves.sha256",
     ),
 }
 
@@ -241,6 +241,25 @@ def test_an_artifact_that_was_changed_is_named(name, poisoned):
     finally:
         path.write_bytes(kept)
     run.check()
+
+
+@pytest.mark.parametrize("column", [*record.TEST_CURVES, *record.DETECTION_CURVES])
+def test_a_curve_of_a_run_that_did_not_track_its_file_is_compared(column, poisoned):
+    run, _ = poisoned
+    mlflow.set_tracking_uri(run.client.tracking_uri)
+    digest = run.run.data.tags["curves.sha256"]
+    run.client.delete_tag(run.run.info.run_id, "curves.sha256")
+    path = artifact(run, "curve.csv")
+    kept = path.read_bytes()
+    try:
+        earlier = Record(run.client, run.client.get_run(run.run.info.run_id))
+        earlier.check()
+        change_curve(column)(path)
+        with pytest.raises(RuntimeError, match=f"expected {column} .* as tracked, found"):
+            earlier.check()
+    finally:
+        path.write_bytes(kept)
+        run.client.set_tag(run.run.info.run_id, "curves.sha256", digest)
 
 
 def test_a_goodnet_that_was_changed_is_named(poisoned):

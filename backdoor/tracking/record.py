@@ -9,12 +9,14 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import mlflow
 import numpy as np
@@ -48,7 +50,7 @@ COMPLETE, ERROR, RESULT = "complete", "error", "result"
 LOG, ALIVE = "log", "alive"
 NETWORK, LAYER, CLASSES = "network.sha256", "network.layer", "network.classes"
 WHY, SCALED = "network.cut", "data.scale"
-GOODNET, REPAIRED = "goodnet.sha256", "repaired.sha256"
+GOODNET, REPAIRED, FILE_OF_CURVES = "goodnet.sha256", "repaired.sha256", "curves.sha256"
 SUSPECTED = "suspect.class"  # of an order that asks for one, and of a verdict
 VERSION, COMMIT = "backdoor.version", "backdoor.commit"
 COMMAND = "command"  # as it would be typed
@@ -148,7 +150,7 @@ def log_goodnet(
             pip_requirements=requirements,
         )
     known.unlink()
-    mlflow.set_tag(GOODNET, _model_digest(logged.model_uri))
+    mlflow.set_tag(GOODNET, _model_digest(logged.model_id))
 
 
 def model_name(run_name: str) -> str:
@@ -213,7 +215,8 @@ def log_artifacts(
         rows.writerow([*BESIDE_CURVES, *curves])
         for k, values in enumerate(zip(*curves.values(), strict=True)):
             rows.writerow([k, outcome.order[k - 1] if k else "", *values])
-    mlflow.set_tag(REPAIRED, sha256(folder / REPAIRED_FILE))
+    digests = {REPAIRED: REPAIRED_FILE, FILE_OF_CURVES: CURVES_FILE}
+    mlflow.set_tags({tag: sha256(folder / file) for tag, file in digests.items()})
     mlflow.log_artifacts(str(folder))
 
 
@@ -320,12 +323,18 @@ class Record:
         return int(self.run.data.tags.get(data_tag(name, "pictures"), 0))
 
     def curve(self, name: str) -> list[float]:
-        """Return a curve's values at k = 0, 1, ...; none where it was not measured."""
+        """Return a curve's values at k = 0, 1, ...; none where it was not measured.
+
+        Of a file that is lost, those that MLflow's pages show.
+        """
+        return self._curves.get(name) or self._history(name)
+
+    def _history(self, name: str) -> list[float]:
         for tracked in (f"{CURVE}{name}", name):  # the latter in version 0.1
             if tracked in self.run.data.metrics:
                 history = self.client.get_metric_history(self.run.info.run_id, tracked)
                 return [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
-        return self._curves.get(name, [])
+        return []
 
     @cached_property
     def labels(self) -> dict[str, Labels]:
@@ -365,7 +374,9 @@ class Record:
 
     @cached_property
     def _files(self) -> set[str]:
-        return {file.path for file in self.client.list_artifacts(self.run.info.run_id)}
+        # By the run's id MLflow asks the store once more where the run's files are.
+        listed = mlflow.artifacts.list_artifacts(artifact_uri=self.run.info.artifact_uri)
+        return {Path(file.path).name for file in listed}
 
     def _json(self, artifact: str) -> dict[str, Any]:
         """Return a file's values; none of an earlier version's run, which has no such file."""
@@ -393,13 +404,20 @@ class Record:
             if old and name not in self.metrics:
                 continue
             self._check(name, self.metric(name), value)
-        there = self._curves_in_file()
-        for name in TEST_CURVES if old else (*TEST_CURVES, *DETECTION_CURVES):
-            self._check(name, self.curve(name), there.get(name, []))
-        model = f"models:/{self.run.outputs.model_outputs[0].model_id}"
+        self._check_curves(TEST_CURVES if old else (*TEST_CURVES, *DETECTION_CURVES))
+        model = self.run.outputs.model_outputs[0].model_id
         self._check(GOODNET, self.run.data.tags[GOODNET], _model_digest(model))
         if not old:
             self._check(REPAIRED, self.run.data.tags[REPAIRED], self._digest(REPAIRED_FILE))
+
+    def _check_curves(self, names: Sequence[str]) -> None:
+        tracked = self.run.data.tags.get(FILE_OF_CURVES)
+        if tracked is not None:
+            self._check(FILE_OF_CURVES, tracked, self._digest(CURVES_FILE))
+            return
+        there = self._curves_in_file()  # of an earlier version
+        for name in names:
+            self._check(name, self._history(name), there.get(name, []))
 
     def _check(self, what: str, tracked: object, there: object) -> None:
         if tracked != there:
@@ -454,24 +472,29 @@ class Record:
         }
 
     def _text(self, artifact: str) -> str:
-        with tempfile.TemporaryDirectory() as folder:
-            return self._downloaded(artifact, folder).read_text()
+        with self._file(artifact) as file:
+            return file.read_text()
 
     def _arrays(self, artifact: str) -> dict[str, NDArray[Any]]:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            np.load(self._downloaded(artifact, folder)) as arrays,
-        ):
+        with self._file(artifact) as file, np.load(file) as arrays:
             return dict(arrays)
 
     def _digest(self, artifact: str) -> str:
-        with tempfile.TemporaryDirectory() as folder:
-            return sha256(self._downloaded(artifact, folder))
+        with self._file(artifact) as file:
+            return sha256(file)
 
-    def _downloaded(self, artifact: str, folder: str) -> Path:
-        # By the run's id MLflow asks the store twice for each file where the run's files are.
-        uri = f"{self.run.info.artifact_uri}/{artifact}"
-        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+    def _file(self, artifact: str) -> AbstractContextManager[Path]:
+        return _at_hand(f"{self.run.info.artifact_uri}/{artifact}")
+
+
+@contextmanager
+def _at_hand(uri: str) -> Iterator[Path]:
+    """Yield where a file or folder is: in its place on this machine, else as a copy."""
+    if urlsplit(uri).scheme in ("", "file"):
+        yield Path(mlflow.artifacts.download_artifacts(uri))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
 
 
 def _labels(outcome: "Outcome", threshold: "Threshold") -> dict[str, Labels]:
@@ -485,12 +508,11 @@ def _labels(outcome: "Outcome", threshold: "Threshold") -> dict[str, Labels]:
     return labels
 
 
-def _model_digest(model_uri: str) -> str:
+def _model_digest(model_id: str) -> str:
     """Return the SHA-256 of a GoodNet's file that was logged to the current store.
 
     Raises:
         OSError, MlflowException: It is not there.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        download = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=folder))
-        return sha256(next(download.rglob("*.keras"), download / "model.keras"))
+    with _at_hand(mlflow.get_logged_model(model_id).artifact_location) as folder:
+        return sha256(next(folder.rglob("*.keras"), folder / "model.keras"))
