@@ -27,7 +27,7 @@ DIGEST = hashlib.sha256
 CHECKSUM = DIGEST().digest_size  # bytes, at the beginning of a file
 ENTRY = "[0-9a-f]" * 2 * CHECKSUM  # as files are called, but for how they end
 COMPLETE, PARTIAL = ".npy", ".partial"
-BLOCK = 2**20  # bytes
+BLOCK = 2**24  # bytes; between two a thread that reads asks for Python's lock
 GIBIBYTE = 2**30
 LARGE_FILE = 2**28  # bytes, of which the reading is shown
 

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from experiments.launch import cli
+from experiments.launch.ahead import hash_ahead
 from experiments.launch.callback import closing_sweep
 from experiments.launch.networks import with_networks
 from experiments.launch.position import FOLDER, position_of
@@ -27,7 +28,8 @@ def job(config: DictConfig) -> None:
         return
     if position.sweep is None:
         with cli.answering("check"):
-            CHECK.look(settings_of(config, CheckSettings))
+            CHECK.look(settings := settings_of(config, CheckSettings))
+            hash_ahead(settings)
 
     from experiments.launch.checked import run_check  # MLflow, which --help needs not
 

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from experiments.launch import cli
+from experiments.launch.ahead import hash_ahead
 from experiments.launch.callback import closing_sweep
 from experiments.launch.position import FOLDER, position_of
 from experiments.launch.settings import RunSettings, settings_of
@@ -29,7 +30,8 @@ def job(config: DictConfig) -> None:
         return
     if position.sweep is None:  # in a sweep the mistake is tracked, and the other runs go on
         with cli.answering("run"):
-            RUN.look(settings_of(config, RunSettings))
+            RUN.look(settings := settings_of(config, RunSettings))
+            hash_ahead(settings)
 
     from experiments.launch.job import run_job  # MLflow, which --help needs not
 

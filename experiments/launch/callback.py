@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 
 from backdoor.errors import UserError
 from experiments.launch import cli
+from experiments.launch.ahead import hash_ahead, load_keras_ahead
 from experiments.launch.composing import remember_composed
-from experiments.launch.data import load_keras_ahead
 from experiments.launch.ending import INTERRUPTED, own_temporary_folder
 from experiments.launch.plan import Plan, planned, task_of
 from experiments.launch.position import hand_to_jobs
@@ -47,6 +47,9 @@ class SweepCallback(Callback):  # type: ignore[misc]
             remember_composed()
             plan = planned(config)
             settings = _looked_at(plan, config, self.work)
+            here = config.hydra.runtime.choices["hydra/launcher"] == IN_THIS_PROCESS
+            if here and not config.dry_run:
+                hash_ahead(settings)
 
             from experiments.launch.sweep import announce, start  # MLflow, which --help needs not
 
@@ -54,7 +57,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
                 announce(plan, config, self.work)
             if config.dry_run:
                 raise SystemExit(0)
-            if config.hydra.runtime.choices["hydra/launcher"] == IN_THIS_PROCESS:
+            if here:
                 load_keras_ahead(settings)
             if not _open:
                 _open.append(start(plan, config, self.work))

@@ -5,7 +5,6 @@ from pathlib import Path
 from backdoor.attacks.made import make
 from backdoor.cache import sha256
 from backdoor.errors import UserError
-from backdoor.networks.sandbox import SANDBOX
 from backdoor.pictures.readers import files_behind, open_pictures
 from backdoor.pictures.readers.wanted import Wanted
 from backdoor.pictures.scale import divided_by
@@ -25,12 +24,6 @@ def made_here(path: Path, settings: Settings) -> bool:
     """Tell whether a network is one that this program makes by itself, and no stranger's."""
     data = settings.dataset
     return bool(data.draw and data.made) and Path(str(data.made)) in path.parents
-
-
-def load_keras_ahead(settings: Settings) -> None:
-    """Have the process that opens strangers' networks load Keras while this one loads the rest."""
-    if not (settings.badnet.trust or made_here(badnet_path(settings), settings)):
-        SANDBOX.start()
 
 
 def badnet_path(settings: Settings) -> Path:

@@ -29,7 +29,8 @@ from backdoor.tracking.runs import complete_run, mark_dead, tracked_run
 from backdoor.tracking.store import without_password
 from backdoor.tracking.sweeps import join_sweep
 from experiments.launch import cli
-from experiments.launch.data import files_of, load_keras_ahead
+from experiments.launch.ahead import load_keras_ahead
+from experiments.launch.data import files_of
 from experiments.launch.ending import ending_with_its_launcher
 from experiments.launch.position import Position
 from experiments.launch.resolvers import cores
