@@ -12,7 +12,8 @@ UNUSED = ("sklearn", "pandas", "matplotlib")  # a third of the time that importi
 def lean_imports() -> Iterator[None]:
     """Have imports find none of those packages, unless loaded already, and collect no garbage.
 
-    Keras does without them; who imports them afterwards finds them.
+    Keras does without them as long as the process lives: its wrappers for scikit-learn say that it
+    is not installed. Who imports the packages themselves afterwards finds them.
     """
     hidden = [name for name in UNUSED if name not in sys.modules]
     for name in hidden:

@@ -1,7 +1,11 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere; and how long it took."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere; and how long it took.
+
+Lines, too, of a thread that works beside the main one, whose own would be written into the bar.
+"""
 
 import logging
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -23,7 +27,7 @@ def progress(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
     if not what:
         yield from items
         return
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and threading.current_thread() is threading.main_thread():
         yield from tqdm(items, desc=what, total=total, leave=False)
         return
     log.info("%s ...", what)

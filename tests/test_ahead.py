@@ -1,22 +1,23 @@
 """What a process does not load, and what is begun while it loads the rest."""
 
-import io
 import logging
 import subprocess
 import sys
 import threading
 
 import pytest
+from conftest import conv_pool_dense
 from hydra import compose, initialize_config_dir
 from test_scale import CONF
-from tqdm import tqdm
+from test_sweep import environment
 
 from backdoor import cache
 from backdoor.pictures.test_bed import SETS
+from backdoor.progress import progress
+from experiments.launch import ahead
 from experiments.launch.ahead import hash_ahead
 from experiments.launch.cli import params_of
 from experiments.launch.job import result_of
-from experiments.launch.logs import AboveBars
 from experiments.launch.settings import RunSettings, settings_of
 
 HEAVY = "{'sklearn', 'pandas', 'matplotlib', 'scipy.stats'} & set(sys.modules)"
@@ -81,6 +82,7 @@ def hashed_ahead(settings):
 
 def test_a_file_is_hashed_once_by_whoever_comes_first(settings_and_params, monkeypatch):
     settings, params = settings_and_params
+    monkeypatch.setattr(ahead, "LARGE_FILE", 4)
     read, may_go_on = [], threading.Event()
 
     def sha256(*paths):
@@ -97,6 +99,14 @@ def test_a_file_is_hashed_once_by_whoever_comes_first(settings_and_params, monke
     assert not thread.is_alive()
 
 
+def test_small_files_are_left_to_the_run(settings_and_params, tmp_path):
+    settings, _ = settings_and_params
+    with (tmp_path / "clean_test.h5").open("ab") as file:
+        file.truncate(ahead.LARGE_FILE + 1)
+    ahead._hash(settings)
+    assert len(list((tmp_path / "cache/sha256").iterdir())) == 2  # that file's, the network's
+
+
 def test_a_file_that_is_not_there_is_for_the_run_to_say(settings_and_params, tmp_path, capfd):
     (tmp_path / "net.keras").unlink()
     settings, _ = settings_and_params
@@ -106,25 +116,56 @@ def test_a_file_that_is_not_there_is_for_the_run_to_say(settings_and_params, tmp
     assert capfd.readouterr() == ("", "")
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
+CLEAN = ["badnet.path=net.keras", "dataset.clean=clean_valid.h5"]
 
 
-def test_a_message_stands_above_a_bar_on_a_terminal():
-    terminal = Terminal()
-    handler = AboveBars(terminal)
-    with tqdm(total=2, desc="SHA-256 of x", file=terminal) as bar:
-        bar.update()
-        handler.emit(logging.LogRecord("a", logging.INFO, "", 0, "6 runs", (), None))
-    before, after = terminal.getvalue().split("6 runs")
-    assert before.endswith("\r")
-    assert before.rstrip("\r").endswith(" ")  # the bar, wiped
-    assert after.startswith("\n")
-    assert "SHA-256 of x" in after
+@pytest.mark.parametrize(
+    ("door", "words", "said"),
+    [
+        ("run", [], (7, "set()\n")),
+        ("run", ["-m", "order=asc,desc"], (7, "set()\n")),
+        ("check", CLEAN, (7, "set()\n")),
+        ("check", ["-m", *CLEAN, "seed=0,1"], (7, "set()\n")),
+        ("run", ["dry_run=true"], (0, "[1/1] \n")),
+    ],
+)
+def test_hashing_begins_before_mlflow_and_tensorflow_are_loaded(
+    door, words, said, settings_and_params, tmp_path
+):
+    conv_pool_dense().save(tmp_path / "net.keras")
+    code = f"""
+import sys, experiments.{door} as door
+from experiments.launch import callback
+def begun(settings):
+    print({{'mlflow', 'tensorflow'}} & set(sys.modules))
+    raise SystemExit(7)
+door.hash_ahead = callback.hash_ahead = begun
+sys.argv[1:] = {words}
+sys.exit(door.main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == said, done.stderr
 
 
-def test_elsewhere_a_message_is_a_line():
-    stream = io.StringIO()
-    AboveBars(stream).emit(logging.LogRecord("a", logging.INFO, "", 0, "6 runs", (), None))
-    assert stream.getvalue() == "6 runs\n"
+def test_a_thread_shows_lines_where_the_main_one_shows_a_bar(monkeypatch, caplog, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    caplog.set_level(logging.INFO)
+
+    def work():
+        for _ in progress(range(2), "SHA-256 of x", 2):
+            pass
+
+    work()
+    assert "SHA-256 of x" in capsys.readouterr().err
+    assert not caplog.messages
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert capsys.readouterr().err == ""
+    assert caplog.messages == ["SHA-256 of x ...", "SHA-256 of x: 0.0 s"]

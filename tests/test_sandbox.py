@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -77,6 +78,61 @@ def test_the_next_file_is_opened_after_one_was_given_up_and_after_the_process_di
     os.kill(SANDBOX._process.pid, signal.SIGKILL)
     SANDBOX._process.wait()
     assert load_badnet(tmp_path / "honest.keras").output_shape == (None, 5)
+
+
+@pytest.fixture
+def fresh():
+    """The process anew, which is another one afterwards."""
+    SANDBOX.close()
+    yield SANDBOX
+    SANDBOX.close()
+
+
+def folder_of_first():
+    return Path(SANDBOX._first.folder.name)
+
+
+def test_a_network_is_opened_before_anybody_asks_for_it(tmp_path, fresh):
+    network, path = conv_pool_dense(classes=4), tmp_path / "first.keras"
+    network.save(path)
+    fresh.start(path, Limits())
+    folder = folder_of_first()
+    assert select.select([fresh._process.stdout], [], [], 120)[0], "it has answered"
+    conv_pool_dense(classes=7).save(path)  # which tells when it was opened
+    opened = load_badnet(path)
+    assert not folder.exists()
+    for mine, theirs in zip(network.get_weights(), opened.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert load_badnet(path).output_shape == (None, 7)
+
+
+def test_another_network_than_the_first_is_opened_as_well(tmp_path, fresh):
+    backwards(tmp_path).rename(tmp_path / "first.keras")
+    conv_pool_dense().save(tmp_path / "asked.keras")
+    fresh.start(tmp_path / "first.keras", Limits(seconds=300))
+    folder, process = folder_of_first(), fresh._process
+    assert load_badnet(tmp_path / "asked.keras").output_shape == (None, 5)
+    assert process.poll() is not None
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("limits", [Limits(seconds=0.5), Limits()])
+def test_what_is_wrong_with_the_first_is_said_when_it_is_asked_for(tmp_path, fresh, limits):
+    path = backwards(tmp_path)
+    said = "it took more than 0.5 s"
+    if limits == Limits():
+        path.write_bytes(b"no network")
+        said = "expected a network that Keras can load|expected a .keras file"
+    fresh.start(path, limits)
+    with pytest.raises(UserError, match=said):
+        load_badnet(path, limits=limits)
+
+
+def test_the_first_is_opened_again_where_the_process_died(tmp_path, fresh):
+    conv_pool_dense().save(tmp_path / "first.keras")
+    fresh.start(tmp_path / "first.keras", Limits())
+    os.kill(fresh._process.pid, signal.SIGKILL)
+    assert load_badnet(tmp_path / "first.keras").output_shape == (None, 5)
 
 
 def test_several_threads_may_ask(tmp_path):

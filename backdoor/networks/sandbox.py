@@ -7,9 +7,11 @@ once and forks for each file, so that all but the first are opened at once.
 import atexit
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,6 +22,7 @@ from backdoor.errors import UserError
 ROOT = Path(__file__).parents[2]
 SOLVED, REFUSED, TIME, MEMORY, DIED = "opened", "refused", "time", "memory", "died"
 RESTARTS = 2  # since an idle process ends by itself
+Answer = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,16 @@ class Sandbox:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._first: _First | None = None
         self._lock = threading.Lock()
 
-    def start(self) -> None:
-        """Have the process begin to load Keras, which takes seconds, and do not wait for it."""
+    def start(self, path: Path | None = None, limits: Limits | None = None) -> None:
+        """Have the process begin to load Keras, which takes seconds, and do not wait for it.
+
+        Args:
+            path, limits: A network that is opened then, for who will ask for it first. No matter
+                where the process has begun before.
+        """
         if self._process is not None and self._process.poll() is not None:
             self.close()  # it had nothing to do for a while
         if self._process is None:
@@ -67,6 +76,10 @@ class Sandbox:
                 env=environment,
                 start_new_session=True,  # Ctrl-C is for this process, which then closes its input
             )
+            if path is not None and limits is not None:
+                self._first = _First(path, limits, tempfile.TemporaryDirectory())
+                with suppress(BrokenPipeError):  # who asks for it will see that
+                    self._send(_request(path, Path(self._first.folder.name), limits))
 
     def open(self, path: Path, folder: Path, limits: Limits) -> None:
         """Have the network in a file written into a folder: its architecture and its weights.
@@ -74,36 +87,63 @@ class Sandbox:
         Raises:
             UserError: It was refused, or took more than the limits; the message says which.
         """
-        request = {"path": str(path.resolve()), "shown": str(path), "folder": str(folder)}
         with self._lock:
-            answer = self._ask(json.dumps(request | asdict(limits)).encode() + b"\n")
+            answer = self._of_first(path, folder, limits) or self._ask(path, folder, limits)
         _raise_unless_opened(answer, path, limits)
 
-    def _ask(self, line: bytes) -> dict[str, str]:
+    def _of_first(self, path: Path, folder: Path, limits: Limits) -> Answer | None:
+        """Return what has come of the first network, if this is the one, and move it there."""
+        first = self._first
+        if first is None:
+            return None
+        if (first.path, first.limits) != (path, limits):
+            self.close()  # it is busy with what nobody asks for
+            return None
+        answer, self._first = self._answer(), None
+        with first.folder as name:
+            if answer:
+                shutil.copytree(name, folder, copy_function=shutil.move, dirs_exist_ok=True)
+        return answer
+
+    def _ask(self, path: Path, folder: Path, limits: Limits) -> Answer:
         for _ in range(RESTARTS):
             self.start()
-            process = self._process
-            assert process is not None, "it was started"
-            assert process.stdin is not None, "it was asked for"
-            assert process.stdout is not None, "it was asked for"
             try:
-                process.stdin.write(line)
-                process.stdin.flush()
-                answer = process.stdout.readline()
+                self._send(_request(path, folder, limits))
             except BrokenPipeError:
-                answer = b""
-            except BaseException:  # interrupted: what it would answer later is of no use
                 self.close()
-                raise
+                continue
+            answer = self._answer()
             if answer:
-                found: dict[str, str] = json.loads(answer)
-                return found
-            self.close()
+                return answer
         return {"what": DIED}
+
+    def _send(self, line: bytes) -> None:
+        assert self._process is not None, "it was started"
+        assert self._process.stdin is not None, "it was asked for"
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+
+    def _answer(self) -> Answer | None:
+        """Wait for the answer to what was sent; None where the process has died."""
+        assert self._process is not None, "it was started"
+        assert self._process.stdout is not None, "it was asked for"
+        try:
+            line = self._process.stdout.readline()
+        except BaseException:  # interrupted: what it would answer later is of no use
+            self.close()
+            raise
+        if not line:
+            self.close()
+            return None
+        answer: Answer = json.loads(line)
+        return answer
 
     def close(self) -> None:
         """End the process, and what it is opening."""
-        process, self._process = self._process, None
+        process, first, self._process, self._first = self._process, self._first, None, None
+        if first is not None:
+            first.folder.cleanup()
         if process is None:
             return
         if process.poll() is None:
@@ -116,7 +156,21 @@ class Sandbox:
                     stream.close()
 
 
-def _raise_unless_opened(answer: dict[str, str], path: Path, limits: Limits) -> None:
+@dataclass(frozen=True)
+class _First:
+    """A network that is opened before anybody has asked for it, and where it is written to."""
+
+    path: Path
+    limits: Limits
+    folder: tempfile.TemporaryDirectory[str]
+
+
+def _request(path: Path, folder: Path, limits: Limits) -> bytes:
+    request = {"path": str(path.resolve()), "shown": str(path), "folder": str(folder)}
+    return json.dumps(request | asdict(limits)).encode() + b"\n"
+
+
+def _raise_unless_opened(answer: Answer, path: Path, limits: Limits) -> None:
     what = answer["what"]
     if what == SOLVED:
         return

@@ -325,9 +325,11 @@ class Record:
     def curve(self, name: str) -> list[float]:
         """Return a curve's values at k = 0, 1, ...; none where it was not measured.
 
-        Of a file that is lost, those that MLflow's pages show.
+        They are in a file; where that is not the one that was tracked, as MLflow's pages show them.
         """
-        return self._curves.get(name) or self._history(name)
+        if self._tracked_curves.get(name):
+            return self._tracked_curves[name]
+        return self._history(name) or self._curves_in_file().get(name, [])
 
     def _history(self, name: str) -> list[float]:
         for tracked in (f"{CURVE}{name}", name):  # the latter in version 0.1
@@ -457,8 +459,11 @@ class Record:
         return evaluate_network("repaired", before, after, truth, attack)
 
     @cached_property
-    def _curves(self) -> dict[str, list[float]]:
-        return self._curves_in_file()
+    def _tracked_curves(self) -> dict[str, list[float]]:
+        """Curves of the file, none where that is lost, was changed, or was not tracked yet."""
+        tracked = self.run.data.tags.get(FILE_OF_CURVES)
+        there = CURVES_FILE in self._files and self._digest(CURVES_FILE) == tracked
+        return self._curves_in_file() if there else {}
 
     def _curves_in_file(self) -> dict[str, list[float]]:
         if CURVES_FILE not in self._files:

@@ -2,20 +2,24 @@
 
 import threading
 from contextlib import suppress
+from pathlib import Path
 
+from backdoor.cache import LARGE_FILE
 from backdoor.networks.sandbox import SANDBOX
-from experiments.launch.data import badnet_path, files_of, made_here
+from backdoor.pictures.readers import files_behind
+from experiments.launch.data import badnet_path, made_here
 from experiments.launch.settings import Settings
 
 
-def load_keras_ahead(settings: Settings) -> None:
-    """Have the process that opens strangers' networks load Keras."""
-    if not (settings.badnet.trust or made_here(badnet_path(settings), settings)):
-        SANDBOX.start()
+def open_ahead(settings: Settings) -> None:
+    """Have the process that opens strangers' networks load Keras, and open this one."""
+    path = badnet_path(settings)
+    if not (settings.badnet.trust or made_here(path, settings)):
+        SANDBOX.start(path, settings.badnet.limits)
 
 
 def hash_ahead(settings: Settings) -> None:
-    """Have a thread take the SHA-256 of all files, for which Python's lock is not needed.
+    """Have a thread take the SHA-256 of large files, for which Python's lock is seldom needed.
 
     Whoever asks the cache for one of them waits until it is there. The thread ends with the
     process.
@@ -25,6 +29,10 @@ def hash_ahead(settings: Settings) -> None:
 
 def _hash(settings: Settings) -> None:
     with suppress(Exception):  # whatever is wrong, who needs the files will say
-        for paths in files_of(settings):
-            if paths:
-                settings.kept.digest(*paths)
+        sets = [path for path in settings.dataset.files.values() if path and _is_large(path)]
+        for paths in (*map(files_behind, sets), [badnet_path(settings)]):
+            settings.kept.digest(*paths)
+
+
+def _is_large(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > LARGE_FILE

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from backdoor.errors import UserError
 from experiments.launch import cli
-from experiments.launch.ahead import hash_ahead, load_keras_ahead
+from experiments.launch.ahead import hash_ahead, open_ahead
 from experiments.launch.composing import remember_composed
 from experiments.launch.ending import INTERRUPTED, own_temporary_folder
 from experiments.launch.plan import Plan, planned, task_of
@@ -58,7 +58,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
             if config.dry_run:
                 raise SystemExit(0)
             if here:
-                load_keras_ahead(settings)
+                open_ahead(settings)
             if not _open:
                 _open.append(start(plan, config, self.work))
         except Exception as error:

@@ -29,7 +29,7 @@ from backdoor.tracking.runs import complete_run, mark_dead, tracked_run
 from backdoor.tracking.store import without_password
 from backdoor.tracking.sweeps import join_sweep
 from experiments.launch import cli
-from experiments.launch.ahead import load_keras_ahead
+from experiments.launch.ahead import open_ahead
 from experiments.launch.data import files_of
 from experiments.launch.ending import ending_with_its_launcher
 from experiments.launch.position import Position
@@ -87,7 +87,7 @@ def _run(
     if settings.threads is None:
         settings = dataclasses.replace(settings, threads=_cores_of_a_job(launcher))
     if position.sweep is None:  # whose settings have been looked at
-        load_keras_ahead(settings)
+        open_ahead(settings)
     client = connect(settings.tracking, settings.verbose, patient=position.sweep is not None)
     cache = settings.kept
     if position.sweep is None:
@@ -129,7 +129,7 @@ def _tracked(
         if settings.badnet.trust and position.sweep:
             raise UserError("badnet.trust: expected false in a sweep, got true; use a single run")
         work.look(settings)
-        load_keras_ahead(settings)
+        open_ahead(settings)
         device_name = start_tensorflow(settings.device, settings.threads, settings.verbose)
         mlflow.log_param(DEVICE, device_name)
 

@@ -2,8 +2,6 @@
 
 import logging
 
-from tqdm import tqdm
-
 from backdoor.text import plain
 
 LONGEST = 4000  # letters
@@ -19,15 +17,3 @@ class Plain(logging.Filter):
         shown = (plain(line, LONGEST, indented=True) for line in text.split("\n"))
         record.msg, record.args = "\n".join(shown) if lines else plain(text, LONGEST), ()
         return True
-
-
-class AboveBars(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to a terminal above the bars of progress, which another thread may show."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a message; on a terminal, with the bars taken away meanwhile."""
-        if not self.stream.isatty():
-            super().emit(record)
-            return
-        with tqdm.external_write_mode(self.stream):
-            super().emit(record)
