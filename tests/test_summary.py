@@ -27,6 +27,13 @@ def test_the_best_threshold_of_an_order_that_works_is_told_with_its_intervals():
     ]
 
 
+def test_one_point_is_no_points():
+    assert summary(rows(("asc", 1, 2, 10)))[1].startswith("asc at 1 point detects 75.0 %")
+    assert summary(rows(("asc", 0.5, 2, 10)))[1].startswith("asc at 0.5 points detects 75.0 %")
+    told = summary(rows(("asc", 2, 2, 10), ("desc", 1, 20, 40)))
+    assert told[2].startswith("desc does not work: at 1 point it detects 0.0 %")
+
+
 def test_an_order_that_flags_clean_pictures_as_often_does_not_work():
     told = summary(rows(("asc", 2, 2, 10), ("desc", 4, 20, 40)))
     assert told[2:] == [

@@ -59,6 +59,11 @@ def row_of(record: Record) -> Row:
     )
 
 
+def points(number: float) -> str:
+    """Return so many percentage points in words."""
+    return f"{number:g} point" if number == 1 else f"{number:g} points"
+
+
 def percent(rate: float | None, digits: int) -> str:
     """Return a rate in per cent; nothing where it was not measured."""
     return "" if rate is None else f"{100 * rate:.{digits}f}"

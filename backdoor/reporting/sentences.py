@@ -6,7 +6,7 @@ import mlflow
 from mlflow.entities import Run
 
 from backdoor.pruning.orders import labelled
-from backdoor.reporting.row import Row, percent, percent_interval, row_of
+from backdoor.reporting.row import Row, percent, percent_interval, points, row_of
 from backdoor.tracking.check_record import PAGE, VERDICT
 from backdoor.tracking.kinds import CHECK, CHECKS, RUN, SWEEP
 from backdoor.tracking.record import ACCURACY, ATTACK, FALSE_ALARMS, Record
@@ -27,7 +27,7 @@ def told(row: Row) -> Sequence[str]:
     accuracy, alarms = percent(row.accuracy, 1), percent(row.false_alarm_rate, 1)
     sentences = [
         f"B' is the network without {row.removed} of {row.channels} channels, removed in the order "
-        f"{labelled(row.order)} until {row.threshold:g} points were given up.",
+        f"{labelled(row.order)} until it had given up {points(row.threshold)}.",
         f"G is right on {accuracy} % of {row.clean} clean pictures "
         f"({_interval(row, ACCURACY)}) and raises false alarms on {alarms} % "
         f"({_interval(row, FALSE_ALARMS)}).",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from backdoor.evaluation import HIGH, LOW
 from backdoor.pruning.orders import is_oracle, labelled
-from backdoor.reporting.row import Row, percent, percent_interval
+from backdoor.reporting.row import Row, percent, percent_interval, points
 from backdoor.tracking.record import ACCURACY, ATTACK, DER, DETECTION, FALSE_ALARMS
 
 BEFORE = ("badnet_accuracy", "badnet_attack_success_rate")
@@ -89,7 +89,7 @@ def _failures(rows: Sequence[Row]) -> list[str]:
         return [f"These do not work: {_names(rows)}."]
     (row,) = rows
     return [
-        f"{labelled(row.order)} does not work: at {row.threshold:g} points it detects "
+        f"{labelled(row.order)} does not work: at {points(row.threshold)} it detects "
         f"{_rate(row, DETECTION)} of the attacks and raises false alarms on "
         f"{_rate(row, FALSE_ALARMS)} of clean pictures."
     ]
@@ -100,7 +100,7 @@ def _names(rows: Sequence[Row]) -> str:
 
 
 def _at(row: Row) -> str:
-    return f"{labelled(row.order)} at {row.threshold:g} points"
+    return f"{labelled(row.order)} at {points(row.threshold)}"
 
 
 def _rate(row: Row, name: str) -> str:
