@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import blas
 from threadpoolctl import threadpool_limits
 
 from backdoor.evaluation import Labels, label_type
@@ -112,14 +113,19 @@ def _walk_back(pictures: Activations, order: NDArray[np.int64], tail: LinearTail
         changed = np.flatnonzero(active[channel])
         most = len(changed) > MOST * len(pictures)
         rows = slice(None) if most else changed  # to the others it adds zero
-        values, spread = by_channel[rows, channel], tail.spread[channel]
+        count = len(pictures) if most else len(changed)
         start = steps[-1][2].stop if steps else 0
-        steps.append((k, rows, slice(start, start + len(values))))
-        now = waiting[steps[-1][2]]
-        # Of a single place, a matrix product takes ten times as long as a product does.
-        np.add(units[rows], values * spread if len(spread) == 1 else values @ spread, out=now)
-        units[rows] = now
-        if start + len(values) >= TOGETHER or k == 0:
+        end = start + count
+        steps.append((k, rows, slice(start, end)))
+        if len(tail.spread[channel]) == 1:  # a rank-one update, in place, of all pictures
+            added = tail.spread[channel, 0], by_channel[:, channel, 0]
+            units = blas.sger(1, *added, a=units.T, overwrite_a=True).T
+            waiting[start:end] = units[rows]
+        else:
+            added = by_channel[rows, channel] @ tail.spread[channel]
+            np.add(units[rows], added, out=waiting[start:end])
+            units[rows] = waiting[start:end]
+        if end >= TOGETHER or k == 0:
             _label(labels, waiting, steps, tail)
             steps.clear()
     return labels
