@@ -92,18 +92,29 @@ def folder_of_first():
     return Path(SANDBOX._first.folder.name)
 
 
-def test_a_network_is_opened_before_anybody_asks_for_it(tmp_path, fresh):
-    network, path = conv_pool_dense(classes=4), tmp_path / "first.keras"
+def test_a_network_is_opened_before_anybody_asks_for_it(tmp_path, fresh, monkeypatch):
+    network, path = conv_pool_dense(), tmp_path / "first.keras"
     network.save(path)
     fresh.start(path, Limits())
-    folder = folder_of_first()
-    assert select.select([fresh._process.stdout], [], [], 120)[0], "it has answered"
-    conv_pool_dense(classes=7).save(path)  # which tells when it was opened
+    folder, process = folder_of_first(), fresh._process
+    assert select.select([process.stdout], [], [], 120)[0], "it has answered"
+    assert (folder / "weights").exists()
+    monkeypatch.setattr(fresh, "_ask", None)  # it is not asked again
     opened = load_badnet(path)
-    assert not folder.exists()
     for mine, theirs in zip(network.get_weights(), opened.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+    assert (folder.exists(), fresh._first, fresh._process) == (False, None, process)
+
+
+def test_a_first_network_that_was_changed_meanwhile_is_opened_anew(tmp_path, fresh):
+    path = tmp_path / "first.keras"
+    conv_pool_dense(classes=4).save(path)
+    fresh.start(path, Limits())
+    folder, process = folder_of_first(), fresh._process
+    assert select.select([process.stdout], [], [], 120)[0], "it has answered"
+    conv_pool_dense(classes=7).save(path)
     assert load_badnet(path).output_shape == (None, 7)
+    assert (folder.exists(), process.poll() is None) == (False, False)
 
 
 def test_another_network_than_the_first_is_opened_as_well(tmp_path, fresh):
@@ -124,15 +135,20 @@ def test_what_is_wrong_with_the_first_is_said_when_it_is_asked_for(tmp_path, fre
         path.write_bytes(b"no network")
         said = "expected a network that Keras can load|expected a .keras file"
     fresh.start(path, limits)
+    folder, process = folder_of_first(), fresh._process
     with pytest.raises(UserError, match=said):
         load_badnet(path, limits=limits)
+    assert (folder.exists(), fresh._process) == (False, process)
 
 
 def test_the_first_is_opened_again_where_the_process_died(tmp_path, fresh):
     conv_pool_dense().save(tmp_path / "first.keras")
     fresh.start(tmp_path / "first.keras", Limits())
-    os.kill(fresh._process.pid, signal.SIGKILL)
+    folder, process = folder_of_first(), fresh._process
+    os.kill(process.pid, signal.SIGKILL)
     assert load_badnet(tmp_path / "first.keras").output_shape == (None, 5)
+    assert not folder.exists()
+    assert fresh._process is not process
 
 
 def test_several_threads_may_ask(tmp_path):
@@ -155,14 +171,16 @@ def processes_of(group):
 
 
 @pytest.mark.parametrize("ends", [signal.SIGKILL, signal.SIGINT])
-def test_whoever_asked_and_died_leaves_nothing_running(tmp_path, ends):
+@pytest.mark.parametrize("first", ["", "path, limits"])
+def test_whoever_asked_and_died_leaves_nothing_running(tmp_path, ends, first):
     path = backwards(tmp_path)
     code = f"""
 from backdoor.networks.sandbox import SANDBOX, Limits
 from pathlib import Path
-SANDBOX.start()
+path, limits = Path({str(path)!r}), Limits(seconds=300)
+SANDBOX.start({first})
 print(SANDBOX._process.pid, flush=True)
-SANDBOX.open(Path({str(path)!r}), Path({str(tmp_path)!r}), Limits(seconds=300))
+SANDBOX.open(path, Path({str(tmp_path)!r}), limits)
 """
     asking = subprocess.Popen(
         [sys.executable, "-c", code],

@@ -54,6 +54,8 @@ class Sandbox:
     def start(self, path: Path | None = None, limits: Limits | None = None) -> None:
         """Have the process begin to load Keras, which takes seconds, and do not wait for it.
 
+        For one thread, before any asks.
+
         Args:
             path, limits: A network that is opened then, for who will ask for it first. No matter
                 where the process has begun before.
@@ -77,7 +79,7 @@ class Sandbox:
                 start_new_session=True,  # Ctrl-C is for this process, which then closes its input
             )
             if path is not None and limits is not None:
-                self._first = _First(path, limits, tempfile.TemporaryDirectory())
+                self._first = _First(*_as_now(path, limits), tempfile.TemporaryDirectory())
                 with suppress(BrokenPipeError):  # who asks for it will see that
                     self._send(_request(path, Path(self._first.folder.name), limits))
 
@@ -96,24 +98,19 @@ class Sandbox:
         first = self._first
         if first is None:
             return None
-        if (first.path, first.limits) != (path, limits):
+        if (first.path, first.state, first.limits) != _as_now(path, limits):
             self.close()  # it is busy with what nobody asks for
             return None
         answer, self._first = self._answer(), None
         with first.folder as name:
-            if answer:
+            if answer and answer["what"] == SOLVED:
                 shutil.copytree(name, folder, copy_function=shutil.move, dirs_exist_ok=True)
         return answer
 
     def _ask(self, path: Path, folder: Path, limits: Limits) -> Answer:
         for _ in range(RESTARTS):
             self.start()
-            try:
-                self._send(_request(path, folder, limits))
-            except BrokenPipeError:
-                self.close()
-                continue
-            answer = self._answer()
+            answer = self._answer(_request(path, folder, limits))
             if answer:
                 return answer
         return {"what": DIED}
@@ -124,12 +121,15 @@ class Sandbox:
         self._process.stdin.write(line)
         self._process.stdin.flush()
 
-    def _answer(self) -> Answer | None:
-        """Wait for the answer to what was sent; None where the process has died."""
+    def _answer(self, request: bytes = b"") -> Answer | None:
+        """Send a request, if it was not, and wait for the answer; None of a process that died."""
         assert self._process is not None, "it was started"
         assert self._process.stdout is not None, "it was asked for"
         try:
+            self._send(request)
             line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = b""
         except BaseException:  # interrupted: what it would answer later is of no use
             self.close()
             raise
@@ -142,8 +142,6 @@ class Sandbox:
     def close(self) -> None:
         """End the process, and what it is opening."""
         process, first, self._process, self._first = self._process, self._first, None, None
-        if first is not None:
-            first.folder.cleanup()
         if process is None:
             return
         if process.poll() is None:
@@ -154,15 +152,28 @@ class Sandbox:
             with suppress(OSError):  # of what it did not read any more
                 if stream is not None:
                     stream.close()
+        if first is not None:  # to which nobody writes any more
+            first.folder.cleanup()
 
 
 @dataclass(frozen=True)
 class _First:
-    """A network that is opened before anybody has asked for it, and where it is written to."""
+    """A network that is opened before anybody has asked for it, and where it is written to.
+
+    Attributes:
+        state: Of its file as it was then: device, number, bytes, when it was changed.
+    """
 
     path: Path
+    state: tuple[int, ...]
     limits: Limits
     folder: tempfile.TemporaryDirectory[str]
+
+
+def _as_now(path: Path, limits: Limits) -> tuple[Path, tuple[int, ...], Limits]:
+    there = path.stat() if path.exists() else None
+    state = (there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns) if there else ()
+    return path.resolve(), state, limits
 
 
 def _request(path: Path, folder: Path, limits: Limits) -> bytes:

@@ -325,10 +325,11 @@ class Record:
     def curve(self, name: str) -> list[float]:
         """Return a curve's values at k = 0, 1, ...; none where it was not measured.
 
-        They are in a file; where that is not the one that was tracked, as MLflow's pages show them.
+        They are in a file; where that is not the one that was tracked, those that MLflow's pages
+        show.
         """
-        if self._tracked_curves.get(name):
-            return self._tracked_curves[name]
+        if FILE_OF_CURVES in self.run.data.tags:
+            return self._tracked_curves.get(name) or self._history(name)
         return self._history(name) or self._curves_in_file().get(name, [])
 
     def _history(self, name: str) -> list[float]:
@@ -460,8 +461,8 @@ class Record:
 
     @cached_property
     def _tracked_curves(self) -> dict[str, list[float]]:
-        """Curves of the file, none where that is lost, was changed, or was not tracked yet."""
-        tracked = self.run.data.tags.get(FILE_OF_CURVES)
+        """Curves of the file, none where that is lost or was changed."""
+        tracked = self.run.data.tags[FILE_OF_CURVES]
         there = CURVES_FILE in self._files and self._digest(CURVES_FILE) == tracked
         return self._curves_in_file() if there else {}
 

@@ -19,7 +19,9 @@ def open_ahead(settings: Settings) -> None:
 
 
 def hash_ahead(settings: Settings) -> None:
-    """Have a thread take the SHA-256 of large files, for which Python's lock is seldom needed.
+    """Have a thread take the SHA-256 of the network and of large files of pictures.
+
+    For those Python's lock is seldom needed.
 
     Whoever asks the cache for one of them waits until it is there. The thread ends with the
     process.
