@@ -21,10 +21,8 @@ def open_ahead(settings: Settings) -> None:
 def hash_ahead(settings: Settings) -> None:
     """Have a thread take the SHA-256 of the network and of large files of pictures.
 
-    For those Python's lock is seldom needed.
-
-    Whoever asks the cache for one of them waits until it is there. The thread ends with the
-    process.
+    Of small files it would ask for Python's lock all the time. Whoever asks the cache for one that
+    is being taken waits until it is there. The thread ends with the process.
     """
     threading.Thread(target=_hash, args=(settings,), name="hash", daemon=True).start()
 
